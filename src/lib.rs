@@ -1,0 +1,9 @@
+//! gapless
+pub mod block;
+pub mod error;
+pub mod plan;
+pub mod series;
+pub mod sink;
+pub mod source;
+pub mod value;
+pub mod window;

@@ -1,0 +1,242 @@
+//! What is to be read: namespaces, scopes, and the partitions into which work is divided.
+//!
+//! Planning is a pure function of its inputs: nothing here touches a file or a socket.
+
+use crate::error::{Error, Result};
+use crate::series::Series;
+use crate::window::{DAY, Window};
+use std::fmt;
+
+/// Shard group duration of a retention policy that says nothing else, and of destinations that
+/// know none.
+pub const SHARD_DURATION: i64 = 7 * DAY;
+
+/// A database and one of its retention policies (RP). Empty names are those that a plain line
+/// protocol file does not give: the destination's path, or its default RP, takes their place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Namespace {
+    /// Database name; empty where the source has none.
+    pub database: String,
+    /// RP name; empty where the source has none.
+    pub retention_policy: String,
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |name: &str| {
+            if name.is_empty() {
+                "(unnamed)".to_owned()
+            } else {
+                name.to_owned()
+            }
+        };
+        match (self.database.is_empty(), self.retention_policy.is_empty()) {
+            (true, true) => f.write_str("(unnamed)"),
+            (false, true) => f.write_str(&self.database),
+            _ => write!(
+                f,
+                "{}.{}",
+                name(&self.database),
+                name(&self.retention_policy)
+            ),
+        }
+    }
+}
+
+/// Settings of a retention policy, where a source knows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RpSettings {
+    /// How long points are kept, nanoseconds; 0 for ever.
+    pub duration: i64,
+    /// Length of a shard group, nanoseconds.
+    pub shard_duration: i64,
+    /// Copies that a cluster keeps.
+    pub replication: u32,
+    /// True where this RP takes the writes that name none.
+    pub default: bool,
+}
+
+/// A namespace that a source holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its names.
+    pub namespace: Namespace,
+    /// Its settings; `None` where the source does not know them.
+    pub settings: Option<RpSettings>,
+}
+
+/// Which series are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Measurements to take, unescaped; all where empty.
+    pub measurements: Vec<String>,
+    /// Measurements to leave out.
+    pub excluded: Vec<String>,
+    /// Tags that a series must have, every one of them.
+    pub tags: Vec<(String, String)>,
+}
+
+impl Filter {
+    /// True where every series is wanted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// True where series of this measurement may be wanted.
+    #[must_use]
+    pub fn admits_measurement(&self, measurement: &[u8]) -> bool {
+        let names = |list: &[String]| list.iter().any(|name| name.as_bytes() == measurement);
+        (self.measurements.is_empty() || names(&self.measurements)) && !names(&self.excluded)
+    }
+
+    /// True where this series is wanted.
+    #[must_use]
+    pub fn admits(&self, series: &Series) -> bool {
+        self.admits_measurement(series.measurement())
+            && self
+                .tags
+                .iter()
+                .all(|(key, value)| series.tag(key.as_bytes()) == Some(value.as_bytes()))
+    }
+}
+
+/// What a command asks of one side.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// The namespace, as that side names it.
+    pub namespace: Namespace,
+    /// The time range.
+    pub window: Window,
+    /// The series.
+    pub filter: Filter,
+}
+
+/// The unit of reading, retry and parallelism: what one reader yields.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition {
+    /// The namespace, as its side names it.
+    pub namespace: Namespace,
+    /// The time range; inside one shard group where the side has shard groups.
+    pub window: Window,
+    /// The only measurement, unescaped; `None` for all.
+    pub measurement: Option<Vec<u8>>,
+}
+
+/// Length of the units in which a destination is filled, and their alignment.
+///
+/// InfluxDB counts shard groups from 0001-01-01T00:00:00Z, so that groups of seven days begin on
+/// Mondays; days and hours begin at the same times either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Length of a cell, nanoseconds.
+    pub duration: i64,
+}
+
+/// 0001-01-01T00:00:00Z in nanoseconds since 1970, from which shard groups are counted.
+const YEAR_ONE: i128 = -62_135_596_800_000_000_000;
+
+impl Grid {
+    /// The cell of the grid that holds `time`.
+    #[must_use]
+    pub fn cell(self, time: i64) -> Window {
+        let duration = i128::from(self.duration.max(1));
+        let start = YEAR_ONE + (i128::from(time) - YEAR_ONE).div_euclid(duration) * duration;
+        let clamp = |time: i128| {
+            let (least, most) = (i128::from(Window::ALL.start), i128::from(Window::ALL.end));
+            i64::try_from(time.clamp(least, most)).unwrap_or(Window::ALL.end)
+        };
+        Window {
+            start: clamp(start),
+            end: clamp(start + duration),
+        }
+    }
+
+    /// Cells of the grid that meet any of the windows, cut to `scope`, in order, each once.
+    ///
+    /// # Errors
+    /// Where there are more than [`UNITS_MAX`] of them.
+    pub fn cells(self, windows: &[Window], scope: Window) -> Result<Vec<Window>> {
+        let mut cells = Vec::new();
+        for window in windows {
+            let mut rest = window.intersect(scope);
+            while let Some(window) = rest {
+                let cell = self.cell(window.start);
+                if cells.len() >= UNITS_MAX {
+                    return Err(too_many_units());
+                }
+                cells.extend(cell.intersect(scope));
+                rest = window.intersect(Window {
+                    start: cell.end,
+                    end: Window::ALL.end,
+                });
+            }
+        }
+        cells.sort_unstable();
+        cells.dedup();
+        Ok(cells)
+    }
+}
+
+/// Most units of one command: a year of hours for a thousand years.
+pub const UNITS_MAX: usize = 8_766_000;
+
+fn too_many_units() -> Error {
+    crate::error::ErrorKind::Limit {
+        what: "the number of shard groups in the window".into(),
+        max: format!("{UNITS_MAX}"),
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::window::{HOUR, parse_time};
+
+    #[test]
+    fn weeks_begin_on_mondays_as_the_servers_shard_groups_do() {
+        let week = Grid { duration: 7 * DAY }.cell(parse_time("2023-11-14T22:13:20Z").unwrap());
+        assert_eq!(week.start, parse_time("2023-11-13").unwrap());
+        assert_eq!(week.end, parse_time("2023-11-20").unwrap());
+        let day = Grid { duration: DAY }.cell(-1);
+        assert_eq!((day.start, day.end), (-DAY, 0));
+    }
+
+    #[test]
+    fn cells_are_cut_to_the_scope_and_named_once() {
+        let windows = [
+            Window { start: 5, end: 10 },
+            Window {
+                start: 7,
+                end: HOUR + 1,
+            },
+        ];
+        let scope = Window {
+            start: 6,
+            end: 2 * HOUR,
+        };
+        let cells = Grid { duration: HOUR }.cells(&windows, scope).unwrap();
+        assert_eq!(
+            cells,
+            [
+                Window {
+                    start: 6,
+                    end: HOUR
+                },
+                Window {
+                    start: HOUR,
+                    end: 2 * HOUR
+                }
+            ]
+        );
+    }
+
+    #[test]
+    fn the_ends_of_time_are_no_special_case() {
+        let grid = Grid { duration: 7 * DAY };
+        for time in [Window::ALL.start, Window::ALL.end - 1] {
+            assert!(grid.cell(time).contains(time));
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Where blocks come from: the seam between what is read and what is done with it.
+//!
+//! A source plans partitions for a scope and opens a reader for each. Every side of a command is a
+//! source: a destination is read back through the same code that reads any source.
+
+use crate::block::Block;
+use crate::error::Result;
+use crate::plan::{Held, Partition, Scope};
+
+/// A place from which blocks are read. Shared by worker threads.
+pub trait Source: Send + Sync {
+    /// What it is, for people, without secrets.
+    fn name(&self) -> String;
+
+    /// The namespaces it holds, sorted by name.
+    ///
+    /// # Errors
+    /// Where the place cannot be read or asked.
+    fn namespaces(&self) -> Result<Vec<Held>>;
+
+    /// Partitions that together hold every cell of the scope, each cell in exactly one, in time
+    /// order, none reaching outside the scope's window. Partitions that hold nothing are allowed,
+    /// data outside all of them are not. Series that the scope's filter does not admit may be
+    /// read nevertheless: the caller leaves them out.
+    ///
+    /// # Errors
+    /// Where the place cannot be read or asked, or the namespace does not exist.
+    fn plan(&self, scope: &Scope) -> Result<Vec<Partition>>;
+
+    /// Opens a partition that [`Source::plan`] named, or one cut from it by a narrower window.
+    ///
+    /// # Errors
+    /// Where the place cannot be read or asked.
+    fn open(&self, partition: &Partition) -> Result<Box<dyn Reader + '_>>;
+
+    /// True where series are seen by the raw keys under which they are stored, false where only
+    /// what queries show is seen ([`crate::series::Series::shown_by_queries`]).
+    fn sees_raw_keys(&self) -> bool;
+}
+
+/// Blocks of one partition, last-write-wins resolved, each cell once, one measurement a block.
+pub trait Reader {
+    /// The next block, or `None` at the end. After an error nothing more is to be read.
+    ///
+    /// # Errors
+    /// Where bytes cannot be read or understood: what was read so far is then incomplete.
+    fn next_block(&mut self) -> Result<Option<Block>>;
+}
