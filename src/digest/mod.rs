@@ -1,0 +1,15 @@
+//! Digests: what is compared instead of the data.
+//!
+//! A *cell* is one (series, field, time) with its typed value. Each cell gives two 128-bit hashes
+//! ([`cell`]); a *node* adds up those of many cells ([`node`]); a *set* holds a node for each
+//! series and hour, sorted, so that two sets are compared by going through both once ([`set`]).
+//! Sums know neither order nor grouping: data that are stored in other shards, batches or lines
+//! have the same digest.
+//!
+//! What equal digests prove, and what not: two different sets of cells agree by accident with a
+//! probability of about 2^-128 a comparison. XXH3 has no key, so a person who can choose the data
+//! can construct a collision: digests find accidents, not adversaries.
+
+pub mod cell;
+pub mod node;
+pub mod set;

@@ -1,0 +1,59 @@
+//! A node: the number of cells and the sums of their hashes.
+
+use super::cell::{KeyHash, ValueHash};
+use std::fmt;
+use std::ops::AddAssign;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Sums over a set of cells, each lane mod 2^64. Addition is associative and commutative, so that
+/// threads and partitions merge by adding.
+///
+/// Equal keys and different values mean that values or types changed and nothing is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Number of cells.
+    pub cells: u64,
+    /// Sum of the hashes of (series, field, time).
+    pub keys: [u64; 2],
+    /// Sum of the hashes of (series, field, time, type, value).
+    pub values: [u64; 2],
+}
+
+impl Node {
+    /// Adds one cell.
+    pub fn add(&mut self, key: KeyHash, value: ValueHash) {
+        *self += Self {
+            cells: 1,
+            keys: key.0,
+            values: value.0,
+        };
+    }
+}
+
+impl AddAssign for Node {
+    fn add_assign(&mut self, other: Self) {
+        self.cells = self.cells.wrapping_add(other.cells);
+        for lane in 0..2 {
+            self.keys[lane] = self.keys[lane].wrapping_add(other.keys[lane]);
+            self.values[lane] = self.values[lane].wrapping_add(other.values[lane]);
+        }
+    }
+}
+
+impl fmt::Display for Node {
+    /// One 128-bit figure that stands for the node, to be compared by eye.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut input = [0; 40];
+        let parts = [
+            self.cells,
+            self.keys[0],
+            self.keys[1],
+            self.values[0],
+            self.values[1],
+        ];
+        for (slot, part) in input.chunks_exact_mut(8).zip(parts) {
+            slot.copy_from_slice(&part.to_le_bytes());
+        }
+        write!(f, "{:032x}", xxh3_128(&input))
+    }
+}

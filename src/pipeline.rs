@@ -1,0 +1,164 @@
+//! Work in parallel: items over worker threads, and one producer with several consumers.
+//!
+//! Worker threads are for bytes; sockets live on the HTTP client's own threads and reach them
+//! through bounded channels. The first error stops the rest; a panic becomes an error.
+
+use crate::error::{Error, ErrorKind, Result};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, ScopedJoinHandle};
+
+/// What is told while work goes on. Called from worker threads; must not block for long.
+pub trait Progress: Send + Sync {
+    /// The number of units is known.
+    fn units(&self, total: usize);
+    /// Cells were read from either side.
+    fn read(&self, cells: u64);
+    /// Cells were acknowledged by the destination.
+    fn sent(&self, cells: u64);
+    /// A unit is finished.
+    fn unit_done(&self);
+    /// Something that the operator should know at once.
+    fn warn(&self, text: &str);
+}
+
+/// Runs `work` on every item, `jobs` at a time, in order of the items.
+///
+/// # Errors
+/// The first error of any item; items that were not begun by then are left out.
+pub fn for_each<T: Sync>(
+    jobs: usize,
+    items: &[T],
+    work: impl Fn(&T) -> Result<()> + Sync,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let worker = || {
+        while !failed.load(Ordering::Relaxed) {
+            let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                break;
+            };
+            work(item).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.clamp(1, items.len().max(1)))
+            .map(|_| scope.spawn(worker))
+            .collect();
+        join(workers)
+    })
+}
+
+/// Runs `produce` on this thread and `consume` on `consumers` others, with a bounded queue between.
+///
+/// # Errors
+/// The first error of a consumer, else that of the producer.
+pub fn fan_out<T: Send>(
+    consumers: usize,
+    produce: impl FnOnce(&mut dyn FnMut(T) -> Result<()>) -> Result<()>,
+    consume: impl Fn(T) -> Result<()> + Sync,
+) -> Result<()> {
+    let consumers = consumers.max(1);
+    let (sender, receiver): (Sender<T>, Receiver<T>) = bounded(consumers);
+    thread::scope(|scope| {
+        let consume = &consume;
+        // Each worker owns its end: when all have left, the producer's next send fails.
+        let ends = std::iter::repeat_n(receiver, consumers);
+        let workers: Vec<_> = ends
+            .map(|end| scope.spawn(move || end.iter().try_for_each(consume)))
+            .collect();
+        let produced = produce(&mut |item| sender.send(item).map_err(|_gone| consumers_gone()));
+        drop(sender);
+        join(workers).and(produced)
+    })
+}
+
+/// What the producer sees when every consumer failed; their own error is reported instead.
+fn consumers_gone() -> Error {
+    ErrorKind::Panicked("every writer stopped".into()).into()
+}
+
+fn join(workers: Vec<ScopedJoinHandle<'_, Result<()>>>) -> Result<()> {
+    let mut first = Ok(());
+    for worker in workers {
+        let outcome = worker.join().unwrap_or_else(|panic| Err(panicked(&*panic)));
+        first = first.and(outcome);
+    }
+    first
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".into());
+    ErrorKind::Panicked(text).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn every_item_is_worked_on_once() {
+        let items: Vec<u64> = (1..=1_000).collect();
+        let sum = AtomicU64::new(0);
+        for_each(4, &items, |item| {
+            sum.fetch_add(*item, Ordering::Relaxed);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(sum.into_inner(), 500_500);
+    }
+
+    #[test]
+    fn the_first_error_stops_the_rest_and_is_returned() {
+        let items: Vec<u64> = (0..100_000).collect();
+        let done = AtomicUsize::new(0);
+        let outcome = for_each(2, &items, |item| {
+            done.fetch_add(1, Ordering::Relaxed);
+            if *item == 3 {
+                Err(Error::usage("three"))
+            } else {
+                Ok(())
+            }
+        });
+        assert_eq!(outcome.unwrap_err().to_string(), "three");
+        assert!(done.into_inner() < items.len());
+    }
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let outcome = for_each(2, &[1], |_| panic!("boom"));
+        assert!(outcome.unwrap_err().to_string().contains("boom"));
+    }
+
+    #[test]
+    fn a_producer_is_not_left_waiting_when_every_consumer_failed() {
+        let outcome = fan_out(
+            2,
+            |send| (0..10_000).try_for_each(|item| send(item)),
+            |_: u64| Err(Error::usage("full")),
+        );
+        assert_eq!(outcome.unwrap_err().to_string(), "full");
+    }
+
+    #[test]
+    fn all_that_is_produced_is_consumed() {
+        let sum = AtomicU64::new(0);
+        fan_out(
+            3,
+            |send| (1..=1_000).try_for_each(|item| send(item)),
+            |item: u64| {
+                sum.fetch_add(item, Ordering::Relaxed);
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(sum.into_inner(), 500_500);
+    }
+}

@@ -1,0 +1,60 @@
+//! The types that each field has in one unit, so that a field of two types is seen before anything
+//! is sent: a server keeps one type a field and shard group, and which one would be chance.
+
+use crate::block::Block;
+use crate::value::FieldType;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Types by measurement and field.
+#[derive(Debug, Default)]
+pub struct TypeTable {
+    types: BTreeMap<Box<[u8]>, BTreeMap<Arc<[u8]>, Vec<FieldType>>>,
+}
+
+/// A field that has more than one type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeConflict {
+    /// Measurement, unescaped.
+    pub measurement: Box<[u8]>,
+    /// Field key, unescaped.
+    pub field: Arc<[u8]>,
+    /// The types, in no particular order.
+    pub types: Vec<FieldType>,
+}
+
+impl TypeTable {
+    /// Adds the columns of a block.
+    pub fn add_block(&mut self, block: &Block) {
+        let Some((series, _)) = block.runs().next() else {
+            return;
+        };
+        if !self.types.contains_key(series.measurement()) {
+            self.types
+                .insert(series.measurement().into(), BTreeMap::new());
+        }
+        let Some(fields) = self.types.get_mut(series.measurement()) else {
+            return;
+        };
+        for column in block.columns() {
+            let types = fields.entry(Arc::clone(&column.field)).or_default();
+            if !types.contains(&column.field_type()) {
+                types.push(column.field_type());
+            }
+        }
+    }
+
+    /// The fields that have more than one type.
+    pub fn conflicts(&self) -> impl Iterator<Item = TypeConflict> {
+        self.types.iter().flat_map(|(measurement, fields)| {
+            fields
+                .iter()
+                .filter(|(_, types)| types.len() > 1)
+                .map(|(field, types)| TypeConflict {
+                    measurement: measurement.clone(),
+                    field: Arc::clone(field),
+                    types: types.clone(),
+                })
+        })
+    }
+}
