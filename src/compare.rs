@@ -229,10 +229,7 @@ pub fn digest(
         types.add_block(block);
         within_memory(&set, side, window, options.memory_max)
     })?;
-    Ok(Digest {
-        set: set.finish(),
-        types,
-    })
+    Ok(Digest { set: set.finish(), types })
 }
 
 fn within_memory(set: &DigestSet, side: &dyn Source, window: Window, max: usize) -> Result<()> {
@@ -240,10 +237,7 @@ fn within_memory(set: &DigestSet, side: &dyn Source, window: Window, max: usize)
         return Ok(());
     }
     let what = format!("the digests of {} from {window}", side.name());
-    let limit = ErrorKind::Limit {
-        what,
-        max: format!("{max} bytes (a quarter of --memory)"),
-    };
+    let limit = ErrorKind::Limit { what, max: format!("{max} bytes (a quarter of --memory)") };
     Err(crate::error::Error::from(limit)
         .with_next("give a larger --memory, or a shorter window with --start and --end"))
 }
@@ -259,11 +253,7 @@ pub fn for_each_block(
     filter: &Filter,
     mut each: impl FnMut(&Block) -> Result<()>,
 ) -> Result<()> {
-    let scope = Scope {
-        namespace: namespace.clone(),
-        window,
-        filter: filter.clone(),
-    };
+    let scope = Scope { namespace: namespace.clone(), window, filter: filter.clone() };
     for partition in side.plan(&scope)? {
         let mut reader = side.open(&partition)?;
         while let Some(block) = reader.next_block()? {
@@ -328,22 +318,12 @@ fn hidden(
     if source.0.sees_raw_keys() == destination.0.sees_raw_keys() {
         return HashSet::new();
     }
-    source
-        .1
-        .set
-        .hidden_from_queries()
-        .chain(destination.1.set.hidden_from_queries())
-        .collect()
+    source.1.set.hidden_from_queries().chain(destination.1.set.hidden_from_queries()).collect()
 }
 
 /// The series of a place, by either side's dictionary.
 fn series_of(hash: SeriesHash, source: &Digest, destination: &Digest) -> Option<Arc<Series>> {
-    source
-        .set
-        .series(hash)
-        .chain(destination.set.series(hash))
-        .next()
-        .cloned()
+    source.set.series(hash).chain(destination.set.series(hash)).next().cloned()
 }
 
 impl Findings {
@@ -384,11 +364,7 @@ impl Findings {
         if self.places.len() < options.findings_max
             && let Some(window) = hour_window(place.1).intersect(unit.window)
         {
-            self.places.push(PlaceFinding {
-                series,
-                window,
-                counts,
-            });
+            self.places.push(PlaceFinding { series, window, counts });
         }
     }
 
@@ -403,22 +379,12 @@ impl Findings {
         if hidden.is_empty() {
             return;
         }
-        for leaf in source
-            .set
-            .leaves()
-            .iter()
-            .filter(|leaf| hidden.contains(&leaf.series))
-        {
+        for leaf in source.set.leaves().iter().filter(|leaf| hidden.contains(&leaf.series)) {
             self.counts.unprovable += leaf.node.cells;
             self.missing.places.insert(leaf.place());
         }
         // What the destination shows of them is neither matched nor extra.
-        for leaf in destination
-            .set
-            .leaves()
-            .iter()
-            .filter(|leaf| hidden.contains(&leaf.series))
-        {
+        for leaf in destination.set.leaves().iter().filter(|leaf| hidden.contains(&leaf.series)) {
             self.counts.destination -= leaf.node.cells;
         }
     }
@@ -427,10 +393,7 @@ impl Findings {
 /// The hour of a place as a window; at the ends of time it is shorter.
 fn hour_window(hour: i64) -> Window {
     let start = hour.saturating_mul(HOUR);
-    Window {
-        start,
-        end: start.saturating_add(HOUR),
-    }
+    Window { start, end: start.saturating_add(HOUR) }
 }
 
 /// Differences of one measurement that are read again together.
@@ -445,10 +408,7 @@ fn groups(differences: Vec<LeafDifference>, source: &Digest, destination: &Diges
     let mut by_measurement: BTreeMap<Vec<u8>, Vec<LeafDifference>> = BTreeMap::new();
     for difference in differences {
         if let Some(series) = series_of(difference.place.0, source, destination) {
-            by_measurement
-                .entry(series.measurement().to_vec())
-                .or_default()
-                .push(difference);
+            by_measurement.entry(series.measurement().to_vec()).or_default().push(difference);
         }
     }
     let mut groups: Vec<Group> = Vec::new();
@@ -511,13 +471,7 @@ impl<'a> Drill<'a> {
             };
             (difference.place, counts)
         });
-        Self {
-            group,
-            source,
-            destination,
-            counts: counts.collect(),
-            held: HashMap::new(),
-        }
+        Self { group, source, destination, counts: counts.collect(), held: HashMap::new() }
     }
 
     fn run(
@@ -535,23 +489,17 @@ impl<'a> Drill<'a> {
         if let Ok(measurement) = String::from_utf8(self.group.measurement.clone()) {
             filter.measurements = vec![measurement];
         }
-        self.each_cell(
-            destination,
-            &unit.destination,
-            window,
-            &filter,
-            |this, cell| {
-                let held = Held {
-                    place: cell.place,
-                    series: Arc::clone(cell.series),
-                    field: Arc::clone(cell.field),
-                    time: cell.time,
-                    hash: cell.hasher.value(cell.time, cell.value),
-                    value: OwnedValue::of(cell.value),
-                };
-                this.held.insert(cell.hasher.key(cell.time), held);
-            },
-        )?;
+        self.each_cell(destination, &unit.destination, window, &filter, |this, cell| {
+            let held = Held {
+                place: cell.place,
+                series: Arc::clone(cell.series),
+                field: Arc::clone(cell.field),
+                time: cell.time,
+                hash: cell.hasher.value(cell.time, cell.value),
+                value: OwnedValue::of(cell.value),
+            };
+            this.held.insert(cell.hasher.key(cell.time), held);
+        })?;
         self.each_cell(source, &unit.source, window, &filter, |this, cell| {
             this.meet(cell, options, findings);
         })?;
@@ -640,11 +588,7 @@ impl<'a> Drill<'a> {
         mut each: impl FnMut(&mut Self, &Cell<'_>),
     ) -> Result<()> {
         let measurement = self.group.measurement.clone();
-        let scope = Scope {
-            namespace: namespace.clone(),
-            window,
-            filter: filter.clone(),
-        };
+        let scope = Scope { namespace: namespace.clone(), window, filter: filter.clone() };
         for mut partition in side.plan(&scope)? {
             match &partition.measurement {
                 Some(other) if *other != measurement => continue,
@@ -676,17 +620,7 @@ impl<'a> Drill<'a> {
                         && self.counts.contains_key(&place)
                     {
                         let field = &column.field;
-                        each(
-                            self,
-                            &Cell {
-                                place,
-                                series,
-                                field,
-                                time,
-                                value,
-                                hasher: &hasher,
-                            },
-                        );
+                        each(self, &Cell { place, series, field, time, value, hasher: &hasher });
                     }
                 }
             }

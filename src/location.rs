@@ -95,15 +95,8 @@ impl InfluxLocation {
         };
         let (host, port) = parse_host(host_port)?;
         let (prefix, path) = path.split_once("//").unwrap_or(("", path));
-        let prefix = if prefix.is_empty() {
-            String::new()
-        } else {
-            format!("/{prefix}")
-        };
-        let mut names = path
-            .split('/')
-            .filter(|name| !name.is_empty())
-            .map(decode_percent);
+        let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
+        let mut names = path.split('/').filter(|name| !name.is_empty()).map(decode_percent);
         let database = names.next().transpose()?;
         let retention_policy = names.next().transpose()?;
         if names.next().is_some() {
@@ -112,15 +105,7 @@ impl InfluxLocation {
                  with %2F for a slash in a name"
             )));
         }
-        Ok(Self {
-            tls,
-            user,
-            host,
-            port,
-            prefix,
-            database,
-            retention_policy,
-        })
+        Ok(Self { tls, user, host, port, prefix, database, retention_policy })
     }
 
     /// `host:port`, an IPv6 address in brackets.
@@ -147,11 +132,7 @@ impl fmt::Display for Location {
 
 impl fmt::Display for InfluxLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.tls {
-            "influxdbs://"
-        } else {
-            "influxdb://"
-        })?;
+        f.write_str(if self.tls { "influxdbs://" } else { "influxdb://" })?;
         if let Some(user) = &self.user {
             write!(f, "{}@", encode_percent(user))?;
         }
@@ -159,10 +140,7 @@ impl fmt::Display for InfluxLocation {
         if !self.prefix.is_empty() {
             write!(f, "{}/", self.prefix)?;
         }
-        for name in [&self.database, &self.retention_policy]
-            .into_iter()
-            .flatten()
-        {
+        for name in [&self.database, &self.retention_policy].into_iter().flatten() {
             write!(f, "/{}", encode_percent(name))?;
         }
         Ok(())
@@ -180,11 +158,8 @@ fn parse_user(user: &str) -> Result<String> {
 }
 
 fn parse_host(text: &str) -> Result<(String, u16)> {
-    let unreadable = || {
-        Error::usage(format!(
-            "{text:?} is no host and port: write host:8086 or [::1]:8086"
-        ))
-    };
+    let unreadable =
+        || Error::usage(format!("{text:?} is no host and port: write host:8086 or [::1]:8086"));
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or_else(unreadable)?;
@@ -196,9 +171,8 @@ fn parse_host(text: &str) -> Result<(String, u16)> {
             None => (text, None),
         },
     };
-    let port = port.map_or(Ok(INFLUX_PORT), |port| {
-        port.parse().map_err(|_ignored| unreadable())
-    })?;
+    let port =
+        port.map_or(Ok(INFLUX_PORT), |port| port.parse().map_err(|_ignored| unreadable()))?;
     if host.is_empty() || host.contains([',', ' ']) {
         return Err(unreadable());
     }
@@ -206,11 +180,8 @@ fn parse_host(text: &str) -> Result<(String, u16)> {
 }
 
 fn decode_percent(text: &str) -> Result<String> {
-    let unreadable = || {
-        Error::usage(format!(
-            "{text:?} is not percent-encoded UTF-8: write %25 for %"
-        ))
-    };
+    let unreadable =
+        || Error::usage(format!("{text:?} is not percent-encoded UTF-8: write %25 for %"));
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
@@ -289,13 +260,8 @@ mod tests {
 
     #[test]
     fn a_pasted_url_is_explained() {
-        let message = Location::parse("https://data1:8086/db?u=me")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.ends_with("write influxdbs://data1:8086/db"),
-            "{message}"
-        );
+        let message = Location::parse("https://data1:8086/db?u=me").unwrap_err().to_string();
+        assert!(message.ends_with("write influxdbs://data1:8086/db"), "{message}");
     }
 
     #[test]

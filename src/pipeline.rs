@@ -44,9 +44,8 @@ pub fn for_each<T: Sync>(
         Ok(())
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs.clamp(1, items.len().max(1)))
-            .map(|_| scope.spawn(worker))
-            .collect();
+        let workers: Vec<_> =
+            (0..jobs.clamp(1, items.len().max(1))).map(|_| scope.spawn(worker)).collect();
         join(workers)
     })
 }
@@ -66,9 +65,8 @@ pub fn fan_out<T: Send>(
         let consume = &consume;
         // Each worker owns its end: when all have left, the producer's next send fails.
         let ends = std::iter::repeat_n(receiver, consumers);
-        let workers: Vec<_> = ends
-            .map(|end| scope.spawn(move || end.iter().try_for_each(consume)))
-            .collect();
+        let workers: Vec<_> =
+            ends.map(|end| scope.spawn(move || end.iter().try_for_each(consume))).collect();
         let produced = produce(&mut |item| sender.send(item).map_err(|_gone| consumers_gone()));
         drop(sender);
         join(workers).and(produced)
@@ -121,11 +119,7 @@ mod tests {
         let done = AtomicUsize::new(0);
         let outcome = for_each(2, &items, |item| {
             done.fetch_add(1, Ordering::Relaxed);
-            if *item == 3 {
-                Err(Error::usage("three"))
-            } else {
-                Ok(())
-            }
+            if *item == 3 { Err(Error::usage("three")) } else { Ok(()) }
         });
         assert_eq!(outcome.unwrap_err().to_string(), "three");
         assert!(done.into_inner() < items.len());

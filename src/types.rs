@@ -30,8 +30,7 @@ impl TypeTable {
             return;
         };
         if !self.types.contains_key(series.measurement()) {
-            self.types
-                .insert(series.measurement().into(), BTreeMap::new());
+            self.types.insert(series.measurement().into(), BTreeMap::new());
         }
         let Some(fields) = self.types.get_mut(series.measurement()) else {
             return;
@@ -47,14 +46,11 @@ impl TypeTable {
     /// The fields that have more than one type.
     pub fn conflicts(&self) -> impl Iterator<Item = TypeConflict> {
         self.types.iter().flat_map(|(measurement, fields)| {
-            fields
-                .iter()
-                .filter(|(_, types)| types.len() > 1)
-                .map(|(field, types)| TypeConflict {
-                    measurement: measurement.clone(),
-                    field: Arc::clone(field),
-                    types: types.clone(),
-                })
+            fields.iter().filter(|(_, types)| types.len() > 1).map(|(field, types)| TypeConflict {
+                measurement: measurement.clone(),
+                field: Arc::clone(field),
+                types: types.clone(),
+            })
         })
     }
 }

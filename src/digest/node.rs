@@ -22,11 +22,7 @@ pub struct Node {
 impl Node {
     /// Adds one cell.
     pub fn add(&mut self, key: KeyHash, value: ValueHash) {
-        *self += Self {
-            cells: 1,
-            keys: key.0,
-            values: value.0,
-        };
+        *self += Self { cells: 1, keys: key.0, values: value.0 };
     }
 }
 
@@ -44,13 +40,7 @@ impl fmt::Display for Node {
     /// One 128-bit figure that stands for the node, to be compared by eye.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut input = [0; 40];
-        let parts = [
-            self.cells,
-            self.keys[0],
-            self.keys[1],
-            self.values[0],
-            self.values[1],
-        ];
+        let parts = [self.cells, self.keys[0], self.keys[1], self.values[0], self.values[1]];
         for (slot, part) in input.chunks_exact_mut(8).zip(parts) {
             slot.copy_from_slice(&part.to_le_bytes());
         }

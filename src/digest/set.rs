@@ -73,11 +73,7 @@ impl DigestSet {
 
     fn add_series(&mut self, hash: SeriesHash, series: &Arc<Series>) {
         // A series that goes on from one block to the next is named once.
-        if self
-            .series
-            .last()
-            .is_none_or(|(_, last)| last.key() != series.key())
-        {
+        if self.series.last().is_none_or(|(_, last)| last.key() != series.key()) {
             self.series.push((hash, Arc::clone(series)));
         }
     }
@@ -85,16 +81,8 @@ impl DigestSet {
     fn add_row(&mut self, series: SeriesHash, block: &Block, row: usize, fields: &[FieldHasher]) {
         let time = block.times()[row];
         let hour = hour_of(time);
-        if self
-            .leaves
-            .last()
-            .is_none_or(|last| last.place() != (series, hour))
-        {
-            self.leaves.push(Leaf {
-                series,
-                hour,
-                node: Node::default(),
-            });
+        if self.leaves.last().is_none_or(|last| last.place() != (series, hour)) {
+            self.leaves.push(Leaf { series, hour, node: Node::default() });
         }
         let Some(leaf) = self.leaves.last_mut() else {
             return;
@@ -117,10 +105,8 @@ impl DigestSet {
             }
             same
         });
-        self.series
-            .sort_unstable_by(|(one, a), (two, b)| (one, a.key()).cmp(&(two, b.key())));
-        self.series
-            .dedup_by(|(_, later), (_, kept)| later.key() == kept.key());
+        self.series.sort_unstable_by(|(one, a), (two, b)| (one, a.key()).cmp(&(two, b.key())));
+        self.series.dedup_by(|(_, later), (_, kept)| later.key() == kept.key());
         self.total = Node::default();
         for leaf in &self.leaves {
             self.total += leaf.node;
@@ -143,22 +129,17 @@ impl DigestSet {
     /// The series with this hash: more than one where raw keys share an identity.
     pub fn series(&self, hash: SeriesHash) -> impl Iterator<Item = &Arc<Series>> {
         let first = self.series.partition_point(|(other, _)| *other < hash);
-        self.series[first..]
-            .iter()
-            .take_while(move |(other, _)| *other == hash)
-            .map(|(_, s)| s)
+        self.series[first..].iter().take_while(move |(other, _)| *other == hash).map(|(_, s)| s)
     }
 
     /// Series whose identity queries of a server cannot show, or show only in part: those stored
     /// under another spelling of their key, and those that share their identity with another.
     pub fn hidden_from_queries(&self) -> impl Iterator<Item = SeriesHash> {
-        self.series
-            .chunk_by(|(one, _), (two, _)| one == two)
-            .filter_map(|same| match same {
-                [(_, only)] if only.shown_by_queries() => None,
-                [(hash, _), ..] => Some(*hash),
-                [] => None,
-            })
+        self.series.chunk_by(|(one, _), (two, _)| one == two).filter_map(|same| match same {
+            [(_, only)] if only.shown_by_queries() => None,
+            [(hash, _), ..] => Some(*hash),
+            [] => None,
+        })
     }
 
     /// Number of raw series keys.
@@ -217,11 +198,7 @@ fn next_place<'a, I: Iterator<Item = &'a Leaf>>(
         (Some(one), Some(two)) => one.place().cmp(&two.place()),
     };
     let one = if order.is_le() { source.next() } else { None };
-    let two = if order.is_ge() {
-        destination.next()
-    } else {
-        None
-    };
+    let two = if order.is_ge() { destination.next() } else { None };
     Some(LeafDifference {
         place: one.or(two)?.place(),
         source: one.map_or_else(Node::default, |leaf| leaf.node),
