@@ -48,7 +48,7 @@ pub struct Options {
 }
 
 /// One side of one unit, read once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Digest {
     /// Digests by series and hour.
     pub set: DigestSet,
@@ -179,20 +179,16 @@ impl OwnedValue {
 /// Cells that the destination lacks.
 #[derive(Debug, Default)]
 pub struct Missing {
-    /// Places that it lacks altogether, or that it cannot show.
+    /// Places that it lacks altogether.
     pub places: HashSet<Place>,
-    /// Cells that it lacks in places that it holds in part.
+    /// Places that it cannot show, so that nobody can say what it lacks there.
+    pub unprovable: HashSet<Place>,
+    /// Places that it holds in part or with other values.
+    pub partial: HashSet<Place>,
+    /// Cells that it lacks in `partial` places.
     pub cells: HashSet<KeyHash>,
-    /// Cells that it holds with another value or type.
+    /// Cells that it holds with another value or type in `partial` places.
     pub changed: HashSet<KeyHash>,
-}
-
-impl Missing {
-    /// True where the destination lacks nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.places.is_empty() && self.cells.is_empty()
-    }
 }
 
 /// What comparing one unit found.
@@ -368,8 +364,7 @@ impl Findings {
         }
     }
 
-    /// Counts the cells of hidden series and names their places as lacking: they are sent, because
-    /// nobody can say that they are there.
+    /// Counts the cells of hidden series and names their places.
     fn count_hidden(
         &mut self,
         hidden: &HashSet<SeriesHash>,
@@ -381,7 +376,7 @@ impl Findings {
         }
         for leaf in source.set.leaves().iter().filter(|leaf| hidden.contains(&leaf.series)) {
             self.counts.unprovable += leaf.node.cells;
-            self.missing.places.insert(leaf.place());
+            self.missing.unprovable.insert(leaf.place());
         }
         // What the destination shows of them is neither matched nor extra.
         for leaf in destination.set.leaves().iter().filter(|leaf| hidden.contains(&leaf.series)) {
@@ -532,6 +527,7 @@ impl<'a> Drill<'a> {
                 }
             }
         };
+        findings.missing.partial.insert(cell.place);
         if findings.cells.len() < options.findings_max {
             findings.cells.push(CellFinding {
                 series: Arc::clone(cell.series),

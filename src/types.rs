@@ -19,7 +19,7 @@ pub struct TypeConflict {
     pub measurement: Box<[u8]>,
     /// Field key, unescaped.
     pub field: Arc<[u8]>,
-    /// The types, in no particular order.
+    /// The types, each once.
     pub types: Vec<FieldType>,
 }
 
@@ -43,13 +43,20 @@ impl TypeTable {
         }
     }
 
-    /// The fields that have more than one type.
-    pub fn conflicts(&self) -> impl Iterator<Item = TypeConflict> {
-        self.types.iter().flat_map(|(measurement, fields)| {
-            fields.iter().filter(|(_, types)| types.len() > 1).map(|(field, types)| TypeConflict {
-                measurement: measurement.clone(),
-                field: Arc::clone(field),
-                types: types.clone(),
+    /// The fields that have more than one type here, or another type there.
+    pub fn conflicts_with<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = TypeConflict> + 'a {
+        self.types.iter().flat_map(move |(measurement, fields)| {
+            let others = other.types.get(measurement);
+            fields.iter().filter_map(move |(field, types)| {
+                let mut types = types.clone();
+                types.extend(others.and_then(|others| others.get(field)).into_iter().flatten());
+                types.sort_unstable();
+                types.dedup();
+                let (measurement, field) = (measurement.clone(), Arc::clone(field));
+                (types.len() > 1).then_some(TypeConflict { measurement, field, types })
             })
         })
     }

@@ -47,6 +47,11 @@ pub trait Sink: Send + Sync {
     /// Where the batch could not be stored and no row of it is to blame.
     fn write(&self, batch: Batch) -> Result<Ack>;
 
+    /// Most threads that may write to one unit at once.
+    fn writers_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Called after the last batch of a unit, by the thread that wrote it, before it is read back.
     ///
     /// # Errors

@@ -1,0 +1,410 @@
+//! `copy`: compare, send what the destination lacks, compare again.
+//!
+//! What the destination holds with another value is a *conflict*: a client may have overwritten it
+//! on both sides since it was read, so it is listed and left unless the operator forces it. What is
+//! at the destination only is counted and does no harm. An acknowledged write is no proof: only the
+//! second comparison is.
+
+use crate::block::Block;
+use crate::compare::{self, Digest, Findings, Missing, Unit};
+use crate::digest::cell::{KeyHash, SeriesHasher};
+use crate::digest::set::hour_of;
+use crate::error::{Error, ErrorKind, Result};
+use crate::line::decode::{self, Decoder, Item};
+use crate::line::encode::Encoder;
+use crate::line::{Precision, key};
+use crate::pipeline::{self, Progress};
+use crate::reject::Rejects;
+use crate::series::{Printable, Series};
+use crate::sink::{Ack, Batch, Refusal, Sink};
+use crate::source::Source;
+use crate::verify;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How often a unit is compared and sent again while its source moves.
+const ROUNDS_MAX: u32 = 3;
+
+/// How a copy is done.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is compared, and its limits.
+    pub compare: compare::Options,
+    /// Requests under way at once, over all units.
+    pub jobs: usize,
+    /// Most rows of one batch.
+    pub batch_rows: u64,
+    /// Bytes at which a batch is closed.
+    pub batch_bytes: usize,
+    /// Send what the destination holds with another value, too.
+    pub overwrite: bool,
+    /// The source takes writes while it is read.
+    pub live: bool,
+    /// The destination keeps one type for a field and shard group.
+    pub one_type: bool,
+}
+
+/// Units that are filled at once: writing to many cold shard groups costs a cluster its memory.
+const UNITS_OPEN: usize = 2;
+
+/// Where a copy goes.
+#[derive(Clone, Copy)]
+pub struct Destination<'a> {
+    /// Reads back what is stored; `None` where nothing is.
+    pub reader: Option<&'a dyn Source>,
+    /// Stores batches.
+    pub sink: &'a dyn Sink,
+}
+
+/// What became of every cell.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The last comparison of every unit.
+    pub verified: verify::Outcome,
+    /// Cells that the destination held before, with the same value.
+    pub already_there: u64,
+    /// Cells acknowledged by the destination.
+    pub sent: u64,
+    /// Rows acknowledged by the destination.
+    pub rows: u64,
+    /// Bytes of line protocol sent.
+    pub bytes: u64,
+    /// Write requests, repeated ones among them.
+    pub requests: u64,
+    /// Write requests that were repeated.
+    pub retries: u64,
+    /// Cells that the destination refused or that line protocol cannot express.
+    pub rejected: u64,
+    /// Cells that were acknowledged and are not there.
+    pub lost: u64,
+}
+
+/// Copies every unit and proves it.
+///
+/// # Errors
+/// Where a side cannot be read or written. What was stored until then stays: copying again sends
+/// only what is still lacking.
+pub fn run(
+    source: &dyn Source,
+    destination: Destination<'_>,
+    units: &[Unit],
+    options: &Options,
+    rejects: &Rejects,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
+    let copy = Copy { source, destination, options, rejects, progress, outcome: Mutex::default() };
+    progress.units(units.len());
+    pipeline::for_each(UNITS_OPEN.min(options.jobs), units, |unit| copy.unit(unit))?;
+    let mut outcome = copy.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcome.verified.sort();
+    Ok(outcome)
+}
+
+struct Copy<'a> {
+    source: &'a dyn Source,
+    destination: Destination<'a>,
+    options: &'a Options,
+    rejects: &'a Rejects,
+    progress: &'a dyn Progress,
+    outcome: Mutex<Outcome>,
+}
+
+impl Copy<'_> {
+    fn unit(&self, unit: &Unit) -> Result<()> {
+        let mut ours = self.digest(self.source, &unit.source, unit)?;
+        let mut theirs = self.digest_destination(unit)?;
+        let mut findings = self.compare(&ours, &theirs, unit, false)?;
+        self.outcome().already_there += findings.counts.matched;
+        let mut rejected = HashSet::new();
+        for _ in 0..ROUNDS_MAX {
+            if !self.wants(&findings.missing) {
+                break;
+            }
+            self.refuse_type_conflicts(&ours, &theirs, unit)?;
+            rejected.extend(self.send(unit, &findings.missing)?);
+            self.destination.sink.close_unit(&unit.destination, unit.window)?;
+            if self.destination.reader.is_none() {
+                break;
+            }
+            if self.options.live {
+                ours = self.digest(self.source, &unit.source, unit)?;
+            }
+            theirs = self.digest_destination(unit)?;
+            findings = self.compare(&ours, &theirs, unit, !rejected.is_empty())?;
+            // Nobody will ever see them at the destination: once is all that can be done.
+            findings.missing.unprovable.clear();
+            findings.missing.cells.retain(|cell| !rejected.contains(cell));
+            if !self.options.live {
+                break;
+            }
+        }
+        self.record(findings, &rejected);
+        Ok(())
+    }
+
+    fn digest(
+        &self,
+        side: &dyn Source,
+        namespace: &crate::plan::Namespace,
+        unit: &Unit,
+    ) -> Result<Digest> {
+        let digest = compare::digest(side, namespace, unit.window, &self.options.compare)?;
+        self.progress.read(digest.set.total().cells);
+        Ok(digest)
+    }
+
+    fn digest_destination(&self, unit: &Unit) -> Result<Digest> {
+        match self.destination.reader {
+            Some(reader) => self.digest(reader, &unit.destination, unit),
+            None => Ok(Digest::default()),
+        }
+    }
+
+    fn compare(
+        &self,
+        ours: &Digest,
+        theirs: &Digest,
+        unit: &Unit,
+        drill_missing: bool,
+    ) -> Result<Findings> {
+        // Without a reader nothing is held, and nothing is read again.
+        let reader = self.destination.reader.unwrap_or(self.source);
+        let options = compare::Options { drill_missing, ..self.options.compare.clone() };
+        compare::compare((self.source, ours), (reader, theirs), unit, &options)
+    }
+
+    fn wants(&self, missing: &Missing) -> bool {
+        !missing.places.is_empty()
+            || !missing.unprovable.is_empty()
+            || !missing.cells.is_empty()
+            || (self.options.overwrite && !missing.changed.is_empty())
+    }
+
+    /// A server keeps the type that comes first; with parallel batches that would be chance.
+    fn refuse_type_conflicts(&self, ours: &Digest, theirs: &Digest, unit: &Unit) -> Result<()> {
+        if !self.options.one_type {
+            return Ok(());
+        }
+        let Some(conflict) = ours.types.conflicts_with(&theirs.types).next() else { return Ok(()) };
+        let types: Vec<&str> = conflict.types.iter().map(|one| one.name()).collect();
+        Err(Error::from(ErrorKind::Data(format!(
+            "field {} of measurement {} is {} in one shard group of {} ({}): the server would \
+             keep one type and refuse the rest",
+            Printable(&conflict.field),
+            Printable(&conflict.measurement),
+            types.join(" and "),
+            unit.destination,
+            unit.window,
+        )))
+        .with_next("make the types agree at the source or the destination, or leave the measurement out with --exclude"))
+    }
+
+    /// Sends what is missing; returns the cells that were rejected.
+    fn send(&self, unit: &Unit, missing: &Missing) -> Result<HashSet<KeyHash>> {
+        let rejected = Mutex::new(HashSet::new());
+        let writers = self.options.jobs.div_ceil(UNITS_OPEN).min(self.destination.sink.writers_max());
+        pipeline::fan_out(
+            writers,
+            |push| {
+                let mut sender = Sender::new(self, unit, missing, &rejected, push);
+                let filter = &self.options.compare.filter;
+                compare::for_each_block(self.source, &unit.source, unit.window, filter, |block| {
+                    sender.block(block)
+                })?;
+                sender.flush()
+            },
+            |batch: Batch| self.write(batch, unit, &rejected),
+        )?;
+        Ok(rejected.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write(&self, batch: Batch, unit: &Unit, rejected: &Mutex<HashSet<KeyHash>>) -> Result<()> {
+        let (rows, cells, bytes) = (batch.rows, batch.cells, batch.body.len() as u64);
+        let Ack { refused, requests, retries } = self.destination.sink.write(batch)?;
+        let mut refused_cells = 0;
+        for refusal in &refused {
+            let place = format!("refused by {}", unit.destination);
+            self.rejects.add(&place, &refusal.reason, &refusal.line)?;
+            let keys = cells_of(refusal)?;
+            refused_cells += keys.len() as u64;
+            lock(rejected).extend(keys);
+        }
+        self.progress.sent(cells - refused_cells.min(cells));
+        let mut outcome = self.outcome();
+        outcome.sent += cells - refused_cells.min(cells);
+        outcome.rows += rows - (refused.len() as u64).min(rows);
+        outcome.bytes += bytes;
+        outcome.requests += requests;
+        outcome.retries += retries;
+        Ok(())
+    }
+
+    /// Adds the unit's last comparison. What is still missing was rejected, or lost.
+    fn record(&self, findings: Findings, rejected: &HashSet<KeyHash>) {
+        let mut outcome = self.outcome();
+        if self.destination.reader.is_none() {
+            outcome.rejected += rejected.len() as u64;
+        } else {
+            let missing = findings.counts.missing_in_destination;
+            // With rejected cells every place was told apart, and `cells` holds those that are
+            // missing although nobody rejected them.
+            let all = rejected.is_empty();
+            let lost = if all { missing } else { findings.missing.cells.len() as u64 };
+            outcome.lost += lost;
+            outcome.rejected += missing.saturating_sub(lost);
+        }
+        outcome.verified.add(findings, self.options.compare.findings_max);
+        self.progress.unit_done();
+    }
+
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        lock(&self.outcome)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The cells of a row that was refused, found by decoding what was sent.
+fn cells_of(refusal: &Refusal) -> Result<Vec<KeyHash>> {
+    let mut decoder = Decoder::new(decode::Options {
+        precision: Precision::Nanoseconds,
+        default_time: None,
+        line_bytes_max: refusal.line.len() + 1,
+    });
+    decoder.feed(&refusal.line);
+    decoder.finish();
+    let mut keys = Vec::new();
+    while let Ok(Some(item)) = decoder.next_item() {
+        let Item::Row(row) = item else {
+            let line = Printable(&refusal.line);
+            return Err(ErrorKind::Data(format!("a row that was sent does not decode: {line}")).into());
+        };
+        let mut hasher = SeriesHasher::new(&key::parse(row.key));
+        for (field, value) in row.fields() {
+            keys.push(hasher.field(field, value.field_type()).key(row.time));
+        }
+    }
+    Ok(keys)
+}
+
+/// Encodes the missing cells of one unit into batches.
+struct Sender<'a> {
+    copy: &'a Copy<'a>,
+    unit: &'a Unit,
+    missing: &'a Missing,
+    rejected: &'a Mutex<HashSet<KeyHash>>,
+    push: &'a mut dyn FnMut(Batch) -> Result<()>,
+    body: Vec<u8>,
+    rows: u64,
+    cells: u64,
+}
+
+/// Which cells of a row are sent.
+enum Wanted {
+    None,
+    All,
+    Some(Vec<bool>),
+}
+
+impl<'a> Sender<'a> {
+    fn new(
+        copy: &'a Copy<'a>,
+        unit: &'a Unit,
+        missing: &'a Missing,
+        rejected: &'a Mutex<HashSet<KeyHash>>,
+        push: &'a mut dyn FnMut(Batch) -> Result<()>,
+    ) -> Self {
+        Self { copy, unit, missing, rejected, push, body: Vec::new(), rows: 0, cells: 0 }
+    }
+
+    fn block(&mut self, block: &Block) -> Result<()> {
+        let filter = &self.copy.options.compare.filter;
+        let mut encoder = Encoder::new(block);
+        for (series, rows) in block.runs().filter(|(series, _)| filter.admits(series)) {
+            let mut hasher = SeriesHasher::new(series);
+            for row in rows {
+                let wanted = self.wanted(block, row, &mut hasher);
+                let mask = match &wanted {
+                    Wanted::None => continue,
+                    Wanted::All => None,
+                    Wanted::Some(mask) => Some(mask.as_slice()),
+                };
+                match encoder.row(series, row, mask, &mut self.body) {
+                    Ok(0) => {}
+                    Ok(cells) => self.count(cells)?,
+                    Err(reason) => {
+                        let reason = reason.to_string();
+                        self.unwritable(block, series, row, mask, &mut hasher, &reason)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wanted(&self, block: &Block, row: usize, hasher: &mut SeriesHasher) -> Wanted {
+        let time = block.times()[row];
+        let place = (hasher.series(), hour_of(time));
+        if self.missing.places.contains(&place) || self.missing.unprovable.contains(&place) {
+            return Wanted::All;
+        }
+        if !self.missing.partial.contains(&place) {
+            return Wanted::None;
+        }
+        let overwrite = self.copy.options.overwrite;
+        let mask = block.columns().iter().map(|column| {
+            let key = hasher.field(&column.field, column.field_type()).key(time);
+            self.missing.cells.contains(&key) || (overwrite && self.missing.changed.contains(&key))
+        });
+        Wanted::Some(mask.collect())
+    }
+
+    fn count(&mut self, cells: u64) -> Result<()> {
+        self.rows += 1;
+        self.cells += cells;
+        let options = self.copy.options;
+        if self.rows >= options.batch_rows || self.body.len() >= options.batch_bytes {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// A row that line protocol cannot express goes to the reject file in words.
+    fn unwritable(
+        &self,
+        block: &Block,
+        series: &Arc<Series>,
+        row: usize,
+        mask: Option<&[bool]>,
+        hasher: &mut SeriesHasher,
+        reason: &str,
+    ) -> Result<()> {
+        let time = block.times()[row];
+        let place = format!("{}, series {series}, time {time}", self.unit.source);
+        self.copy.rejects.add(&place, reason, b"")?;
+        for (at, column) in block.columns().iter().enumerate() {
+            if mask.is_none_or(|mask| mask[at]) && column.get(row).is_some() {
+                let key = hasher.field(&column.field, column.field_type()).key(time);
+                lock(self.rejected).insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.rows == 0 {
+            return Ok(());
+        }
+        let body = std::mem::take(&mut self.body);
+        let batch = Batch {
+            namespace: self.unit.destination.clone(),
+            window: self.unit.window,
+            body,
+            rows: std::mem::take(&mut self.rows),
+            cells: std::mem::take(&mut self.cells),
+        };
+        (self.push)(batch)
+    }
+}

@@ -1,0 +1,157 @@
+//! The reject file: rows that were not moved, each with its reason.
+//!
+//! The file is line protocol: reasons stand in comment lines, rows follow as they were. It is made
+//! when the first row is rejected, never over an existing file, readable by its owner alone.
+
+use crate::error::{Error, Result};
+use crate::series::Printable;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Distinct reasons that are counted apart; further ones are counted together.
+const REASONS_MAX: usize = 100;
+/// Numbered names that are tried before giving up.
+const NAMES_MAX: u32 = 10_000;
+
+/// Collects rejected rows. Shared by worker threads.
+#[derive(Debug)]
+pub struct Rejects {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    file: Option<(PathBuf, BufWriter<File>)>,
+    summary: Summary,
+}
+
+/// What was rejected so far.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Rows, or lines that are no rows.
+    pub rows: u64,
+    /// How many by reason, without their places.
+    pub reasons: BTreeMap<String, u64>,
+    /// The file, once there is one.
+    pub file: Option<PathBuf>,
+}
+
+impl Rejects {
+    /// Rejects go to `path`, or to a numbered name beside it where that exists.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, state: Mutex::default() }
+    }
+
+    /// Records a row. `place` says where it comes from ("line 17, column 5 of x.lp"); `reason` is
+    /// the same for rows that were rejected for the same cause.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn add(&self, place: &str, reason: &str, row: &[u8]) -> Result<()> {
+        let mut state = self.lock();
+        state.summary.rows += 1;
+        let full = state.summary.reasons.len() >= REASONS_MAX;
+        let key = if full { "other reasons" } else { reason };
+        *state.summary.reasons.entry(key.to_owned()).or_default() += 1;
+        if state.file.is_none() {
+            let (path, file) = create(&self.path)?;
+            state.summary.file = Some(path.clone());
+            state.file = Some((path, BufWriter::new(file)));
+        }
+        let Some((path, file)) = &mut state.file else { return Ok(()) };
+        write!(file, "# {}: {}\n", comment(place), comment(reason))
+            .and_then(|()| file.write_all(row))
+            .and_then(|()| file.write_all(b"\n"))
+            .map_err(|error| Error::io(path.clone(), "write", error))
+    }
+
+    /// What was rejected so far.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.lock().summary.clone()
+    }
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn finish(&self) -> Result<Summary> {
+        let mut state = self.lock();
+        if let Some((path, file)) = &mut state.file {
+            file.flush()
+                .and_then(|()| file.get_ref().sync_all())
+                .map_err(|error| Error::io(path.clone(), "write", error))?;
+        }
+        Ok(state.summary.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Creates `path`, or `path.2`, `path.3` and so on where it exists.
+fn create(path: &Path) -> Result<(PathBuf, File)> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    for number in 1..NAMES_MAX {
+        let mut name = path.as_os_str().to_owned();
+        if number > 1 {
+            name.push(format!(".{number}"));
+        }
+        match options.open(&name) {
+            Ok(file) => return Ok((name.into(), file)),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(Error::io(name, "create", error)
+                    .with_next("name another place for rejected rows with --reject FILE"));
+            }
+        }
+    }
+    Err(Error::usage(format!("{} and thousands of numbered names beside it exist", path.display())))
+}
+
+/// Text for a comment line. A server's comments know quotes and backslashes, and would swallow the
+/// line that follows.
+fn comment(text: &str) -> String {
+    Printable(text.as_bytes()).to_string().replace('"', "'").replace('\\', "/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_written_as_they_were_behind_their_reasons() {
+        let dir = tempfile::tempdir().unwrap();
+        let rejects = Rejects::new(dir.path().join("r.lp"));
+        assert!(rejects.finish().unwrap().file.is_none());
+        rejects.add("line 1", "bad \"quote\"\n\\", b"m v=\xff").unwrap();
+        rejects.add("line 2", "bad \"quote\"\n\\", b"m w=").unwrap();
+        let summary = rejects.finish().unwrap();
+        assert_eq!((summary.rows, summary.reasons.len()), (2, 1));
+        let text = std::fs::read(summary.file.unwrap()).unwrap();
+        assert_eq!(
+            text,
+            b"# line 1: bad 'quote'/n/\nm v=\xff\n# line 2: bad 'quote'/n/\nm w=\n"
+        );
+    }
+
+    #[test]
+    fn an_existing_file_is_never_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r.lp");
+        std::fs::write(&path, "mine").unwrap();
+        let rejects = Rejects::new(path.clone());
+        rejects.add("line 1", "bad", b"x").unwrap();
+        assert_eq!(rejects.finish().unwrap().file.unwrap(), dir.path().join("r.lp.2"));
+        assert_eq!(std::fs::read(path).unwrap(), b"mine");
+    }
+}

@@ -1,0 +1,365 @@
+//! The report: what a command found, as one structure from which text and JSON are made.
+//!
+//! Verdict and exit status are decided here and nowhere else.
+
+pub mod text;
+
+use crate::compare::{CellFinding, Class, Counts, OwnedValue, PlaceFinding};
+use crate::copy;
+use crate::digest::node::Node;
+use crate::reject;
+use crate::series::Printable;
+use crate::source::line_file;
+use crate::value::Value;
+use crate::verify;
+use crate::window::{Window, format_time};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How a command ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Both sides hold the same cells.
+    Identical,
+    /// Every cell of the source is at the destination, which holds more.
+    Complete,
+    /// Cells were counted and stored nowhere (`null:`).
+    Counted,
+    /// The sides differ.
+    Different,
+    /// Cells that the destination holds with another value were left.
+    Conflicts,
+    /// Something could not be moved, compared or proven.
+    Incomplete,
+    /// Cells were acknowledged and are not there.
+    Lost,
+}
+
+impl Verdict {
+    /// The verdict's word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Identical => "IDENTICAL",
+            Self::Complete => "COMPLETE",
+            Self::Counted => "COUNTED",
+            Self::Different => "DIFFERENT",
+            Self::Conflicts => "CONFLICTS",
+            Self::Incomplete => "INCOMPLETE",
+            Self::Lost => "LOST",
+        }
+    }
+
+    /// Exit status of the command.
+    #[must_use]
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Self::Identical | Self::Complete | Self::Counted => 0,
+            Self::Different | Self::Conflicts => 1,
+            Self::Incomplete => 3,
+            Self::Lost => 4,
+        }
+    }
+}
+
+/// What a command did and found.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Version of this structure.
+    pub version: u32,
+    /// `copy` or `verify`.
+    pub command: &'static str,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Exit status of the command.
+    pub exit_status: u8,
+    /// Why the verdict is no better, one reason a line.
+    pub reasons: Vec<String>,
+    /// Source, without secrets.
+    pub source: String,
+    /// Destination, without secrets.
+    pub destination: String,
+    /// First nanosecond of the window.
+    pub start: i64,
+    /// First nanosecond after the window.
+    pub end: i64,
+    /// What lies outside of what was compared, one remark a line.
+    pub not_covered: Vec<String>,
+    /// Cells by class, as the last comparison found them.
+    pub counts: Counts,
+    /// What was sent; absent for `verify`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Sent>,
+    /// What the source's lines held besides; absent for other sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lines: Option<line_file::Stats>,
+    /// Rows that were rejected, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// The reject file.
+    pub reject_file: Option<String>,
+    /// Digest of all that the source holds in the scope.
+    pub source_digest: Digest,
+    /// Digest of all that the destination holds in the scope.
+    pub destination_digest: Digest,
+    /// Places that differ, up to a limit.
+    pub places: Vec<Place>,
+    /// Cells that differ in places that both sides hold, up to a limit.
+    pub cells: Vec<Cell>,
+    /// Seconds from the first byte read to the verdict.
+    pub seconds: f64,
+    /// The next command to run, where something is wrong.
+    pub next: Option<String>,
+}
+
+/// What a copy sent.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Sent {
+    /// Cells that the destination held before.
+    pub already_there: u64,
+    /// Cells acknowledged.
+    pub cells: u64,
+    /// Rows acknowledged.
+    pub rows: u64,
+    /// Bytes of line protocol.
+    pub bytes: u64,
+    /// Write requests.
+    pub requests: u64,
+    /// Write requests that were repeated.
+    pub retries: u64,
+    /// Cells refused by the destination or beyond line protocol.
+    pub rejected: u64,
+    /// Cells acknowledged and not stored.
+    pub lost: u64,
+}
+
+/// A digest for people and programs.
+#[derive(Debug, Serialize)]
+pub struct Digest {
+    /// One figure for the whole.
+    pub digest: String,
+    /// Number of cells.
+    pub cells: u64,
+    /// Sums of key hashes, hexadecimal.
+    pub keys: [String; 2],
+    /// Sums of value hashes, hexadecimal.
+    pub values: [String; 2],
+}
+
+/// A series and hour in which the sides differ.
+#[derive(Debug, Serialize)]
+pub struct Place {
+    /// Raw series key, printable.
+    pub series: String,
+    /// First nanosecond.
+    pub start: i64,
+    /// First nanosecond after.
+    pub end: i64,
+    /// Cells by class.
+    pub counts: Counts,
+}
+
+/// A cell in which the sides differ.
+#[derive(Debug, Serialize)]
+pub struct Cell {
+    /// Raw series key, printable.
+    pub series: String,
+    /// Field key, printable.
+    pub field: String,
+    /// Nanoseconds.
+    pub time: i64,
+    /// How it differs.
+    pub class: Class,
+    /// The source's value, as line protocol writes it, printable.
+    pub source: Option<String>,
+    /// The destination's value.
+    pub destination: Option<String>,
+}
+
+/// What every command knows about itself.
+#[derive(Debug)]
+pub struct Context {
+    /// Source, without secrets.
+    pub source: String,
+    /// Destination, without secrets.
+    pub destination: String,
+    /// The window that was asked for, cut to what can be judged.
+    pub window: Window,
+    /// What lies outside of what was compared.
+    pub not_covered: Vec<String>,
+    /// What the source's lines held besides.
+    pub lines: Option<line_file::Stats>,
+    /// Rows that were rejected.
+    pub rejects: reject::Summary,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// The report of a `verify`.
+#[must_use]
+pub fn of_verify(context: Context, outcome: verify::Outcome) -> Report {
+    let mut reasons = incomplete(&context, outcome.counts);
+    let verdict = if outcome.counts.different() > 0 {
+        Verdict::Different
+    } else if reasons.is_empty() {
+        Verdict::Identical
+    } else {
+        Verdict::Incomplete
+    };
+    let next = (verdict == Verdict::Different)
+        .then(|| format!("gapless copy {} {}", context.source, context.destination));
+    if verdict == Verdict::Different {
+        reasons.insert(0, format!("the sides differ in {} cells", outcome.counts.different()));
+    }
+    build("verify", context, outcome, None, verdict, reasons, next)
+}
+
+/// The report of a `copy`. `stored` is false for a destination that only counts.
+#[must_use]
+pub fn of_copy(context: Context, outcome: copy::Outcome, stored: bool) -> Report {
+    let counts = outcome.verified.counts;
+    let mut reasons = incomplete(&context, counts);
+    let sent = Sent {
+        already_there: outcome.already_there,
+        cells: outcome.sent,
+        rows: outcome.rows,
+        bytes: outcome.bytes,
+        requests: outcome.requests,
+        retries: outcome.retries,
+        rejected: outcome.rejected,
+        lost: outcome.lost,
+    };
+    if counts.changed() > 0 {
+        let changed = counts.changed();
+        reasons.insert(0, format!("{changed} cells have another value at the destination and were left"));
+    }
+    let verdict = if outcome.lost > 0 {
+        let lost = outcome.lost;
+        reasons.insert(0, format!("{lost} cells were acknowledged by the destination and are not there"));
+        Verdict::Lost
+    } else if counts.changed() > 0 {
+        Verdict::Conflicts
+    } else if !reasons.is_empty() {
+        Verdict::Incomplete
+    } else if !stored {
+        Verdict::Counted
+    } else if counts.extra_in_destination > 0 {
+        Verdict::Complete
+    } else {
+        Verdict::Identical
+    };
+    let next = next_of_copy(verdict, &context);
+    build("copy", context, outcome.verified, Some(sent), verdict, reasons, next)
+}
+
+fn next_of_copy(verdict: Verdict, context: &Context) -> Option<String> {
+    let (source, destination) = (&context.source, &context.destination);
+    match verdict {
+        Verdict::Conflicts => Some(format!("gapless copy --overwrite {source} {destination}")),
+        Verdict::Lost => Some(format!("gapless copy {source} {destination}")),
+        _ => None,
+    }
+}
+
+/// Why the result is not the whole truth.
+fn incomplete(context: &Context, counts: Counts) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if counts.source == 0 && counts.destination == 0 && counts.unprovable == 0 {
+        reasons.push("the window holds nothing on either side: nothing was compared".into());
+    }
+    if context.rejects.rows > 0 {
+        reasons.push(format!("{} rows were rejected", context.rejects.rows));
+    }
+    if counts.unprovable > 0 {
+        reasons.push(format!(
+            "{} cells are in series that queries of the server cannot show: unprovable",
+            counts.unprovable
+        ));
+    }
+    reasons
+}
+
+fn build(
+    command: &'static str,
+    context: Context,
+    outcome: verify::Outcome,
+    sent: Option<Sent>,
+    verdict: Verdict,
+    reasons: Vec<String>,
+    next: Option<String>,
+) -> Report {
+    Report {
+        version: 1,
+        command,
+        verdict,
+        exit_status: verdict.exit_status(),
+        reasons,
+        source: context.source,
+        destination: context.destination,
+        start: context.window.start,
+        end: context.window.end,
+        not_covered: context.not_covered,
+        counts: outcome.counts,
+        sent,
+        lines: context.lines,
+        rejected: context.rejects.reasons,
+        reject_file: context.rejects.file.map(|file| file.display().to_string()),
+        source_digest: digest(outcome.source),
+        destination_digest: digest(outcome.destination),
+        places: outcome.places.iter().map(place).collect(),
+        cells: outcome.cells.iter().map(cell).collect(),
+        seconds: context.elapsed.as_secs_f64(),
+        next,
+    }
+}
+
+fn digest(node: Node) -> Digest {
+    let hex = |lane: u64| format!("{lane:016x}");
+    Digest {
+        digest: node.to_string(),
+        cells: node.cells,
+        keys: node.keys.map(hex),
+        values: node.values.map(hex),
+    }
+}
+
+fn place(finding: &PlaceFinding) -> Place {
+    Place {
+        series: finding.series.to_string(),
+        start: finding.window.start,
+        end: finding.window.end,
+        counts: finding.counts,
+    }
+}
+
+fn cell(finding: &CellFinding) -> Cell {
+    let value = |value: &Option<OwnedValue>| value.as_ref().map(|value| print_value(value.value()));
+    Cell {
+        series: finding.series.to_string(),
+        field: Printable(&finding.field).to_string(),
+        time: finding.time,
+        class: finding.class,
+        source: value(&finding.source),
+        destination: value(&finding.destination),
+    }
+}
+
+/// A value with its type visible, as line protocol writes it; control characters made visible.
+fn print_value(value: Value<'_>) -> String {
+    match value {
+        Value::Float(float) => format!("{float:?}"),
+        Value::Integer(integer) => format!("{integer}i"),
+        Value::Unsigned(unsigned) => format!("{unsigned}u"),
+        Value::Boolean(boolean) => boolean.to_string(),
+        Value::String(bytes) => format!("\"{}\"", Printable(bytes)),
+    }
+}
+
+impl Place {
+    /// The hour, for people.
+    #[must_use]
+    pub fn window(&self) -> String {
+        format!("{} to {}", format_time(self.start), format_time(self.end))
+    }
+}

@@ -1,0 +1,210 @@
+//! The report as text for a terminal or a log. The verdict comes last but for the next command, so
+//! that it is what an operator sees.
+
+use super::{Cell, Place, Report, Sent, Verdict};
+use crate::compare::{Class, Counts};
+use crate::window::{Window, format_time};
+use std::fmt::{self, Display, Formatter, Write};
+
+/// Places that are listed.
+const PLACES_SHOWN: usize = 50;
+/// Cells that are listed.
+const CELLS_SHOWN: usize = 20;
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.differences(f)?;
+        let verdict = self.verdict.word();
+        let share = share(self.counts);
+        let (minutes, seconds) = split_minutes(self.seconds);
+        writeln!(
+            f,
+            "{verdict}   {} -> {}   {share}   {minutes}:{seconds:04.1}",
+            self.source, self.destination
+        )?;
+        for reason in &self.reasons {
+            writeln!(f, "  {reason}")?;
+        }
+        self.details(f)?;
+        if let Some(next) = &self.next {
+            writeln!(f, "  next: {next}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    fn differences(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for place in self.places.iter().take(PLACES_SHOWN) {
+            writeln!(f, "  {}   {}   {}", place.series, place.window(), classes(place.counts))?;
+            let inside = |cell: &&Cell| {
+                cell.series == place.series && (place.start..place.end).contains(&cell.time)
+            };
+            for cell in self.cells.iter().filter(inside).take(CELLS_SHOWN) {
+                writeln!(f, "    {}", describe(cell))?;
+            }
+        }
+        if self.places.len() > PLACES_SHOWN {
+            let more = self.places.len() - PLACES_SHOWN;
+            writeln!(f, "  … and at least {} more: --report FILE.json lists them", figure(more as u64))?;
+        }
+        Ok(())
+    }
+
+    fn details(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(sent) = &self.sent {
+            writeln!(f, "  {}", sent_line(sent))?;
+        }
+        let counts = self.counts;
+        writeln!(
+            f,
+            "  matched {}   {}   unprovable {}",
+            figure(counts.matched),
+            all_classes(counts),
+            figure(counts.unprovable)
+        )?;
+        if let Some(lines) = &self.lines {
+            writeln!(
+                f,
+                "  rows read {}   superseded {}   outside the window {}   rejected {}",
+                figure(lines.rows),
+                figure(lines.superseded),
+                figure(lines.outside_window),
+                figure(lines.rejected)
+            )?;
+        }
+        self.digests(f)?;
+        let window = Window { start: self.start, end: self.end };
+        writeln!(f, "  window {window}")?;
+        for remark in &self.not_covered {
+            writeln!(f, "  not covered: {remark}")?;
+        }
+        for (reason, rows) in &self.rejected {
+            writeln!(f, "  rejected {}: {reason}", figure(*rows))?;
+        }
+        if let Some(file) = &self.reject_file {
+            writeln!(f, "  rejected rows are in {file}")?;
+        }
+        Ok(())
+    }
+
+    fn digests(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (source, destination) = (&self.source_digest.digest, &self.destination_digest.digest);
+        if self.verdict == Verdict::Counted {
+            writeln!(f, "  digest {source} of what was read; nothing was stored or compared")
+        } else if source == destination {
+            writeln!(f, "  digest {source} on both sides")
+        } else {
+            writeln!(f, "  digest {source} at the source, {destination} at the destination")
+        }
+    }
+}
+
+fn sent_line(sent: &Sent) -> String {
+    let mut line = format!(
+        "sent {} cells in {} rows   already there {}   rejected {}   requests {}",
+        figure(sent.cells),
+        figure(sent.rows),
+        figure(sent.already_there),
+        figure(sent.rejected),
+        figure(sent.requests)
+    );
+    for (name, count) in [("retries", sent.retries), ("lost", sent.lost)] {
+        if count > 0 {
+            // Writing to a String cannot fail.
+            let _infallible = write!(line, "   {name} {}", figure(count));
+        }
+    }
+    line
+}
+
+/// How much of the source is matched, never rounded up to the whole.
+fn share(counts: Counts) -> String {
+    let cells = figure(counts.source);
+    if counts.source == 0 {
+        return "0 cells".into();
+    }
+    if counts.matched == counts.source {
+        return format!("100 % of {cells} cells");
+    }
+    // In hundredths of a percent, rounded down.
+    let share = u128::from(counts.matched) * 10_000 / u128::from(counts.source);
+    format!("{}.{:02} % of {cells} cells", share / 100, share % 100)
+}
+
+fn named(counts: Counts) -> [(&'static str, u64); 4] {
+    [
+        ("missing_in_destination", counts.missing_in_destination),
+        ("extra_in_destination", counts.extra_in_destination),
+        ("value_changed", counts.value_changed),
+        ("type_changed", counts.type_changed),
+    ]
+}
+
+fn all_classes(counts: Counts) -> String {
+    named(counts).map(|(name, count)| format!("{name} {}", figure(count))).join("   ")
+}
+
+fn classes(counts: Counts) -> String {
+    let some = named(counts).into_iter().filter(|(_, count)| *count > 0);
+    some.map(|(name, count)| format!("{name} {}", figure(count))).collect::<Vec<_>>().join("   ")
+}
+
+fn describe(cell: &Cell) -> String {
+    let none = || "nothing".to_owned();
+    let source = cell.source.clone().unwrap_or_else(none);
+    let destination = cell.destination.clone().unwrap_or_else(none);
+    let class = match cell.class {
+        Class::MissingInDestination => "missing_in_destination",
+        Class::ExtraInDestination => "extra_in_destination",
+        Class::ValueChanged => "value_changed",
+        Class::TypeChanged => "type_changed",
+    };
+    let time = format_time(cell.time);
+    format!("{} at {time}: {class}: source {source}, destination {destination}", cell.field)
+}
+
+/// A count with a comma every three digits.
+#[must_use]
+pub fn figure(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn split_minutes(seconds: f64) -> (f64, f64) {
+    ((seconds / 60.0).floor(), seconds % 60.0)
+}
+
+impl Place {
+    /// True where the place is wholly absent on one side.
+    #[must_use]
+    pub fn whole(&self) -> bool {
+        self.counts.source == 0 || self.counts.destination == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_commas() {
+        assert_eq!(figure(0), "0");
+        assert_eq!(figure(999), "999");
+        assert_eq!(figure(365_509), "365,509");
+        assert_eq!(figure(u64::MAX), "18,446,744,073,709,551,615");
+    }
+
+    #[test]
+    fn a_share_below_the_whole_is_never_called_100_percent() {
+        let counts = Counts { source: 1_000_000, matched: 999_999, ..Counts::default() };
+        assert_eq!(share(counts), "99.99 % of 1,000,000 cells");
+    }
+}
