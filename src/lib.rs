@@ -1,14 +1,21 @@
 //! gapless
 pub mod block;
+pub mod cat;
 pub mod compare;
+pub mod copy;
 pub mod digest;
 pub mod error;
+pub mod line;
 pub mod location;
 pub mod pipeline;
 pub mod plan;
+pub mod reject;
+pub mod report;
 pub mod series;
 pub mod sink;
 pub mod source;
 pub mod types;
+pub mod units;
 pub mod value;
+pub mod verify;
 pub mod window;
