@@ -1,5 +1,6 @@
 //! gapless
 pub mod block;
+pub mod compress;
 pub mod error;
 pub mod plan;
 pub mod series;
