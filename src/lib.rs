@@ -2,6 +2,7 @@
 pub mod block;
 pub mod compress;
 pub mod error;
+pub mod line;
 pub mod plan;
 pub mod series;
 pub mod sink;
