@@ -2,6 +2,7 @@
 pub mod block;
 pub mod cat;
 pub mod compare;
+pub mod compress;
 pub mod copy;
 pub mod digest;
 pub mod error;
