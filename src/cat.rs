@@ -74,9 +74,8 @@ pub fn run(
 
 fn context(namespace: &Namespace, buffer: &mut Vec<u8>) {
     let Namespace { database, retention_policy } = namespace;
-    let lines = format!(
-        "# CONTEXT-DATABASE:{database}\n# CONTEXT-RETENTION-POLICY:{retention_policy}\n"
-    );
+    let lines =
+        format!("# CONTEXT-DATABASE:{database}\n# CONTEXT-RETENTION-POLICY:{retention_policy}\n");
     buffer.extend_from_slice(lines.as_bytes());
 }
 

@@ -49,6 +49,7 @@ const UNITS_OPEN: usize = 2;
 
 /// Where a copy goes.
 #[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "neither seam asks for Debug")]
 pub struct Destination<'a> {
     /// Reads back what is stored; `None` where nothing is.
     pub reader: Option<&'a dyn Source>,
@@ -202,7 +203,8 @@ impl Copy<'_> {
     /// Sends what is missing; returns the cells that were rejected.
     fn send(&self, unit: &Unit, missing: &Missing) -> Result<HashSet<KeyHash>> {
         let rejected = Mutex::new(HashSet::new());
-        let writers = self.options.jobs.div_ceil(UNITS_OPEN).min(self.destination.sink.writers_max());
+        let writers =
+            self.options.jobs.div_ceil(UNITS_OPEN).min(self.destination.sink.writers_max());
         pipeline::fan_out(
             writers,
             |push| {
@@ -279,7 +281,9 @@ fn cells_of(refusal: &Refusal) -> Result<Vec<KeyHash>> {
     while let Ok(Some(item)) = decoder.next_item() {
         let Item::Row(row) = item else {
             let line = Printable(&refusal.line);
-            return Err(ErrorKind::Data(format!("a row that was sent does not decode: {line}")).into());
+            return Err(
+                ErrorKind::Data(format!("a row that was sent does not decode: {line}")).into()
+            );
         };
         let mut hasher = SeriesHasher::new(&key::parse(row.key));
         for (field, value) in row.fields() {

@@ -1,4 +1,64 @@
-//! gapless
+//! gapless moves a window of time-series data from one database to another and proves that nothing
+//! was lost. This page is its architecture.
+//!
+//! # The flow
+//!
+//! Data flow one way:
+//!
+//! ```text
+//! location ─> Source ─plan─> partitions ─read─> Blocks ─┬─> digest ─┐
+//!                                                       │           ├─> compare ─> report
+//! location ─> the same Source code on the destination ──┴─> digest ─┘       │
+//!                                                                           v
+//!                            Sink <─ batches <─ encode <─ what the destination lacks
+//! ```
+//!
+//! - A [`source::Source`] plans partitions (namespace, window, perhaps a measurement) and opens a
+//!   reader for each. A destination is read back through the same code.
+//! - Readers yield [`block::Block`]s: rows of one measurement sorted by (series, time), by column.
+//!   Last-write-wins is resolved in one place, [`block::log`].
+//! - [`digest`] turns blocks into sums of cell hashes by series and hour. Sums know neither order
+//!   nor grouping, so that the same cells have the same digest however they are stored.
+//! - [`compare`] merge-joins the digests of one unit (namespace and shard group) and reads again
+//!   only the places that differ, to tell the cells apart.
+//! - [`copy`] compares, sends what is missing through a [`sink::Sink`], and compares again; it
+//!   succeeds when every cell of the source is found at the destination or accounted for.
+//!   [`verify`] compares and changes nothing; [`cat`] writes line protocol.
+//!
+//! # Layers
+//!
+//! Modules use only their own layer and those above them in this list; a test holds them to it.
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | 0 | [`error`], [`window`], [`value`], [`series`], [`block`] |
+//! | 1 | [`line`], [`msgpack`], [`digest`], [`compress`] |
+//! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`] |
+//! | 3 | [`source`], [`sink`] |
+//! | 4 | [`pipeline`], [`side`], [`units`] |
+//! | 5 | [`compare`], [`copy`], [`verify`], [`cat`] |
+//! | 6 | [`report`], [`progress`], [`cli`], [`run`], `main` |
+//!
+//! # Threads
+//!
+//! Sockets live on the HTTP client's tokio threads and nothing else does. Bytes are worked on by
+//! plain threads ([`pipeline`]): two units at once, and within a unit one reader and several
+//! writers. Bounded channels stand between them all.
+//!
+//! # What a verdict proves
+//!
+//! *Identical* says that both sides, as they were read, hold the same cells in the window: series
+//! (unescaped measurement and tags), field, time, type, and value bit for bit. Two different sets of
+//! cells have the same digest by accident with a probability of about 2^-128 a comparison. It does
+//! not protect against somebody who chooses data to make digests collide. What a side cannot show
+//! (two spellings of one series key behind a server's queries) is counted as unprovable and never
+//! passes for identical.
+//!
+//! # Errors
+//!
+//! A difference is a finding in a report. An [`error::Error`] says that something could not be done,
+//! where, and what to do next.
+
 pub mod block;
 pub mod cat;
 pub mod compare;
@@ -10,6 +70,7 @@ pub mod line;
 pub mod location;
 pub mod pipeline;
 pub mod plan;
+pub mod progress;
 pub mod reject;
 pub mod report;
 pub mod series;

@@ -67,6 +67,26 @@ impl Location {
             path => Ok(Self::Path(PathBuf::from(path))),
         }
     }
+
+    /// True where both name one place, as far as can be told without asking a server.
+    #[must_use]
+    pub fn same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Path(one), Self::Path(two)) => {
+                one == two
+                    || one
+                        .canonicalize()
+                        .is_ok_and(|one| two.canonicalize().is_ok_and(|two| one == two))
+            }
+            (Self::Influx(one), Self::Influx(two)) => {
+                // The user makes no other place of it.
+                let place =
+                    |location: &InfluxLocation| InfluxLocation { user: None, ..location.clone() };
+                place(one) == place(two)
+            }
+            _ => self == other,
+        }
+    }
 }
 
 /// Explains a URL that was copied from a browser or a client's settings.

@@ -1,2 +1,2 @@
-//! The `gapless` command.
+//! x
 fn main() {}

@@ -133,11 +133,8 @@ mod tests {
 
     #[test]
     fn a_producer_is_not_left_waiting_when_every_consumer_failed() {
-        let outcome = fan_out(
-            2,
-            |send| (0..10_000).try_for_each(|item| send(item)),
-            |_: u64| Err(Error::usage("full")),
-        );
+        let outcome =
+            fan_out(2, |send| (0..10_000).try_for_each(send), |_: u64| Err(Error::usage("full")));
         assert_eq!(outcome.unwrap_err().to_string(), "full");
     }
 
@@ -146,7 +143,7 @@ mod tests {
         let sum = AtomicU64::new(0);
         fan_out(
             3,
-            |send| (1..=1_000).try_for_each(|item| send(item)),
+            |send| (1..=1_000).try_for_each(send),
             |item: u64| {
                 sum.fetch_add(item, Ordering::Relaxed);
                 Ok(())

@@ -64,7 +64,7 @@ impl Rejects {
             state.file = Some((path, BufWriter::new(file)));
         }
         let Some((path, file)) = &mut state.file else { return Ok(()) };
-        write!(file, "# {}: {}\n", comment(place), comment(reason))
+        writeln!(file, "# {}: {}", comment(place), comment(reason))
             .and_then(|()| file.write_all(row))
             .and_then(|()| file.write_all(b"\n"))
             .map_err(|error| Error::io(path.clone(), "write", error))
@@ -138,10 +138,7 @@ mod tests {
         let summary = rejects.finish().unwrap();
         assert_eq!((summary.rows, summary.reasons.len()), (2, 1));
         let text = std::fs::read(summary.file.unwrap()).unwrap();
-        assert_eq!(
-            text,
-            b"# line 1: bad 'quote'/n/\nm v=\xff\n# line 2: bad 'quote'/n/\nm w=\n"
-        );
+        assert_eq!(text, b"# line 1: bad 'quote'/n/\nm v=\xff\n# line 2: bad 'quote'/n/\nm w=\n");
     }
 
     #[test]

@@ -9,8 +9,11 @@ use std::sync::Arc;
 /// Types by measurement and field.
 #[derive(Debug, Default)]
 pub struct TypeTable {
-    types: BTreeMap<Box<[u8]>, BTreeMap<Arc<[u8]>, Vec<FieldType>>>,
+    types: BTreeMap<Box<[u8]>, Fields>,
 }
+
+/// Types by field key.
+type Fields = BTreeMap<Arc<[u8]>, Vec<FieldType>>;
 
 /// A field that has more than one type.
 #[derive(Clone, Debug, PartialEq, Eq)]

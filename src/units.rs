@@ -60,7 +60,7 @@ pub fn pairs(source: Vec<Held>, target: &Target) -> Result<Vec<Pair>> {
 pub fn units(
     pair: &Pair,
     source: &dyn Source,
-    destination: &dyn Source,
+    destination: Option<&dyn Source>,
     grid: Grid,
     window: Window,
     filter: &Filter,
@@ -69,9 +69,10 @@ pub fn units(
         let scope = Scope { namespace: namespace.clone(), window, filter: filter.clone() };
         side.plan(&scope)
     };
-    let held = |partitions: Vec<Partition>| partitions.into_iter().map(|partition| partition.window);
+    let held =
+        |partitions: Vec<Partition>| partitions.into_iter().map(|partition| partition.window);
     let mut windows: Vec<Window> = held(plan(source, &pair.source.namespace)?).collect();
-    match plan(destination, &pair.destination) {
+    match destination.map_or(Ok(Vec::new()), |side| plan(side, &pair.destination)) {
         Ok(partitions) => windows.extend(held(partitions)),
         // A namespace that is still to be made holds nothing.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => {}

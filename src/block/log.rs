@@ -453,7 +453,9 @@ mod tests {
         Arc::new(Series::new(key.as_bytes().into(), b"m"[..].into(), Vec::new(), true))
     }
 
-    fn log(rows: &[(&str, i64, &[(&str, Value<'_>)])]) -> RowLog {
+    type Cell<'a> = (&'a str, Value<'a>);
+
+    fn log(rows: &[(&str, i64, &[Cell<'_>])]) -> RowLog {
         let mut log = RowLog::default();
         for (key, time, cells) in rows {
             let series = log.add_series(series(key));

@@ -7,6 +7,7 @@ pub mod text;
 use crate::compare::{CellFinding, Class, Counts, OwnedValue, PlaceFinding};
 use crate::copy;
 use crate::digest::node::Node;
+use crate::error::{Error, ErrorKind, Result};
 use crate::reject;
 use crate::series::Printable;
 use crate::source::line_file;
@@ -15,6 +16,8 @@ use crate::verify;
 use crate::window::{Window, format_time};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 /// How a command ends.
@@ -232,11 +235,17 @@ pub fn of_copy(context: Context, outcome: copy::Outcome, stored: bool) -> Report
     };
     if counts.changed() > 0 {
         let changed = counts.changed();
-        reasons.insert(0, format!("{changed} cells have another value at the destination and were left"));
+        reasons.insert(
+            0,
+            format!("{changed} cells have another value at the destination and were left"),
+        );
     }
     let verdict = if outcome.lost > 0 {
         let lost = outcome.lost;
-        reasons.insert(0, format!("{lost} cells were acknowledged by the destination and are not there"));
+        reasons.insert(
+            0,
+            format!("{lost} cells were acknowledged by the destination and are not there"),
+        );
         Verdict::Lost
     } else if counts.changed() > 0 {
         Verdict::Conflicts
@@ -361,5 +370,34 @@ impl Place {
     #[must_use]
     pub fn window(&self) -> String {
         format!("{} to {}", format_time(self.start), format_time(self.end))
+    }
+}
+
+impl Report {
+    /// The report as JSON, ended by a line feed.
+    ///
+    /// # Errors
+    /// Where it cannot be expressed, which would be a defect.
+    pub fn json(&self) -> Result<String> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|error| ErrorKind::Data(format!("the report cannot be written: {error}")))?;
+        Ok(text + "\n")
+    }
+
+    /// Writes the JSON to a file, whole or not at all.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let failed = |error| Error::io(path, "write", error);
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let mut file = tempfile::Builder::new()
+            .prefix(".gapless-report")
+            .tempfile_in(directory.unwrap_or(Path::new(".")))
+            .map_err(failed)?;
+        file.write_all(self.json()?.as_bytes()).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(path).map_err(|error| failed(error.error))?;
+        Ok(())
     }
 }

@@ -46,7 +46,11 @@ impl Report {
         }
         if self.places.len() > PLACES_SHOWN {
             let more = self.places.len() - PLACES_SHOWN;
-            writeln!(f, "  … and at least {} more: --report FILE.json lists them", figure(more as u64))?;
+            writeln!(
+                f,
+                "  … and at least {} more: --report FILE.json lists them",
+                figure(more as u64)
+            )?;
         }
         Ok(())
     }
@@ -170,7 +174,7 @@ pub fn figure(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

@@ -11,7 +11,7 @@ use crate::compress::Input;
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{self, Bad, Decoder, Item, Row};
 use crate::line::{Precision, key};
-use crate::plan::{Filter, Grid, Held, Namespace, Partition, Scope};
+use crate::plan::{Grid, Held, Namespace, Partition, Scope};
 use crate::reject::Rejects;
 use crate::window::{DAY, Window};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -33,8 +33,6 @@ pub struct Options {
     pub default_time: Option<i64>,
     /// Rows outside are left out, and counted.
     pub window: Window,
-    /// Series that it does not admit are left out.
-    pub filter: Filter,
     /// Names for lines that no `# CONTEXT` line gives a namespace.
     pub namespace: Namespace,
     /// Bytes that the rows may take in memory.
@@ -317,11 +315,8 @@ impl Source for LineFile {
             }
         }
         let days = days.iter().filter_map(|day| day.intersect(scope.window));
-        let partition = |window| Partition {
-            namespace: scope.namespace.clone(),
-            window,
-            measurement: None,
-        };
+        let partition =
+            |window| Partition { namespace: scope.namespace.clone(), window, measurement: None };
         Ok(join(days).into_iter().map(partition).collect())
     }
 

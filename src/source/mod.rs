@@ -3,6 +3,8 @@
 //! A source plans partitions for a scope and opens a reader for each. Every side of a command is a
 //! source: a destination is read back through the same code that reads any source.
 
+pub mod line_file;
+
 use crate::block::Block;
 use crate::error::Result;
 use crate::plan::{Held, Partition, Scope};
@@ -27,7 +29,8 @@ pub trait Source: Send + Sync {
     /// Where the place cannot be read or asked, or the namespace does not exist.
     fn plan(&self, scope: &Scope) -> Result<Vec<Partition>>;
 
-    /// Opens a partition that [`Source::plan`] named, or one cut from it by a narrower window.
+    /// Opens a partition that [`Source::plan`] named, or one cut from it by a narrower window or a
+    /// measurement.
     ///
     /// # Errors
     /// Where the place cannot be read or asked.
