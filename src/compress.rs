@@ -75,10 +75,7 @@ impl Input {
     /// Reads what `inner` yields, which errors call `name`.
     #[must_use]
     pub fn from_reader(name: PathBuf, inner: Box<dyn Read + Send>) -> Self {
-        Self {
-            name,
-            state: State::New(Stored::new(inner)),
-        }
+        Self { name, state: State::New(Stored::new(inner)) }
     }
 
     /// Fills the buffer from the start and returns how many bytes it got: at least one, unless the
@@ -115,16 +112,8 @@ impl Input {
                 Error::io(&self.name, "read", source)
             }
             Failure::Damaged { offset, reason } => {
-                self.state = State::Failed {
-                    offset,
-                    reason: reason.clone(),
-                };
-                ErrorKind::Damaged {
-                    path: self.name.clone(),
-                    offset,
-                    reason,
-                }
-                .into()
+                self.state = State::Failed { offset, reason: reason.clone() };
+                ErrorKind::Damaged { path: self.name.clone(), offset, reason }.into()
             }
         }
     }
@@ -179,10 +168,7 @@ fn detect(mut stored: Stored) -> Result<State, Failure> {
         _ => None,
     };
     match cut {
-        Some(reason) => Err(Failure::Damaged {
-            offset: head.len() as u64,
-            reason: reason.into(),
-        }),
+        Some(reason) => Err(Failure::Damaged { offset: head.len() as u64, reason: reason.into() }),
         None => Ok(State::Plain(stored)),
     }
 }
@@ -222,10 +208,7 @@ fn next_member(mut stored: Stored) -> Step {
     match stored.peek(GZIP.len()).map_err(Failure::Io)? {
         [] => Ok((State::End, Some(0))),
         head if head == GZIP => Ok((State::Gzip(Box::new(GzDecoder::new(stored))), None)),
-        head if GZIP.starts_with(head) => Err(Failure::Damaged {
-            offset,
-            reason: GZIP_CUT.into(),
-        }),
+        head if GZIP.starts_with(head) => Err(Failure::Damaged { offset, reason: GZIP_CUT.into() }),
         _ => Err(Failure::Damaged {
             offset,
             reason: "the bytes after the gzip stream are no gzip stream: the file is damaged, or \
@@ -247,10 +230,7 @@ fn gzip_failure(mut stored: Stored, error: &io::Error, in_header: bool) -> Failu
         }
         _ => format!("the gzip stream is damaged ({error})"),
     };
-    Failure::Damaged {
-        offset: stored.offset,
-        reason,
-    }
+    Failure::Damaged { offset: stored.offset, reason }
 }
 
 /// Frames of zstd, skippable ones among them.
@@ -267,11 +247,7 @@ impl Zstd {
         context
             .set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))
             .map_err(|code| Failure::Io(io::Error::other(zstd_error(code))))?;
-        Ok(Self {
-            stored,
-            context,
-            in_frame: false,
-        })
+        Ok(Self { stored, context, in_frame: false })
     }
 
     fn step(mut self: Box<Self>, buffer: &mut [u8]) -> Step {
@@ -317,10 +293,7 @@ impl Zstd {
     }
 
     fn damaged(&self, reason: String) -> Failure {
-        Failure::Damaged {
-            offset: self.stored.offset,
-            reason,
-        }
+        Failure::Damaged { offset: self.stored.offset, reason }
     }
 }
 
@@ -469,18 +442,15 @@ mod tests {
         let mut text = Vec::new();
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         for number in 0..count {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             writeln!(text, "cpu,host=h{number} v={}i {number}", state >> 40).unwrap();
         }
         text
     }
 
     fn gz(content: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::GzBuilder::new()
-            .filename("x")
-            .write(Vec::new(), flate2::Compression::new(6));
+        let mut encoder =
+            flate2::GzBuilder::new().filename("x").write(Vec::new(), flate2::Compression::new(6));
         encoder.write_all(content).unwrap();
         encoder.finish().unwrap()
     }
@@ -540,18 +510,8 @@ mod tests {
     fn members_and_frames_follow_one_another() {
         let (one, two) = (lines(300), lines(500));
         let both = [&one[..], &two].concat();
-        assert_eq!(
-            content(&[gz(&one), gz(b""), gz(&two)].concat()).unwrap(),
-            both
-        );
-        let frames = [
-            skippable(0),
-            zst(&one),
-            skippable(9),
-            zst(b""),
-            zst(&two),
-            skippable(3),
-        ];
+        assert_eq!(content(&[gz(&one), gz(b""), gz(&two)].concat()).unwrap(), both);
+        let frames = [skippable(0), zst(&one), skippable(9), zst(b""), zst(&two), skippable(3)];
         assert_eq!(content(&frames.concat()).unwrap(), both);
     }
 
@@ -690,11 +650,7 @@ mod tests {
                 let failing = Failing(io::Cursor::new(stored[..length].to_vec()));
                 let error = decompress(Path::new("f"), Box::new(failing), 1 << 20).unwrap_err();
                 assert!(matches!(error.kind(), ErrorKind::Io { .. }), "{error}");
-                assert!(
-                    error
-                        .to_string()
-                        .contains("f: read failed: the disk is on fire")
-                );
+                assert!(error.to_string().contains("f: read failed: the disk is on fire"));
             }
         }
     }
@@ -703,9 +659,7 @@ mod tests {
     fn directories_and_missing_files_are_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().to_path_buf();
-        let error = Input::open(&path)
-            .and_then(|mut input| input.read(&mut [0]))
-            .unwrap_err();
+        let error = Input::open(&path).and_then(|mut input| input.read(&mut [0])).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Io { path: named, .. } if *named == path));
         let error = Input::open(&path.join("none")).unwrap_err();
         assert!(error.to_string().contains("none: open failed"), "{error}");

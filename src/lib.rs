@@ -1,4 +1,5 @@
 //! gapless
+pub mod archive;
 pub mod block;
 pub mod compress;
 pub mod error;
