@@ -1,5 +1,7 @@
 //! Where batches go: the seam between encoded rows and the place that stores them.
 
+pub mod archive;
+
 use crate::error::Result;
 use crate::plan::Namespace;
 use crate::window::Window;
