@@ -117,13 +117,17 @@ impl Copy<'_> {
         let mut findings = self.compare(&ours, &theirs, unit, false)?;
         self.outcome().already_there += findings.counts.matched;
         let mut rejected = HashSet::new();
-        for _ in 0..ROUNDS_MAX {
+        for round in 0..ROUNDS_MAX {
             if !self.wants(&findings.missing) {
                 break;
             }
+            let sink = self.destination.sink;
+            if round > 0 && sink.reopen_unit(&unit.destination, unit.window)? {
+                findings = self.compare(&ours, &Digest::default(), unit, false)?;
+            }
             self.refuse_type_conflicts(&ours, &theirs, unit)?;
             rejected.extend(self.send(unit, &findings.missing)?);
-            self.destination.sink.close_unit(&unit.destination, unit.window)?;
+            sink.close_unit(&unit.destination, unit.window)?;
             if self.destination.reader.is_none() {
                 break;
             }
@@ -131,6 +135,8 @@ impl Copy<'_> {
                 ours = self.digest(self.source, &unit.source, unit)?;
             }
             theirs = self.digest_destination(unit)?;
+            let stored = theirs.set.total();
+            sink.record_unit(&unit.destination, unit.window, stored, &theirs.types)?;
             findings = self.compare(&ours, &theirs, unit, !rejected.is_empty())?;
             // Nobody will ever see them at the destination: once is all that can be done.
             findings.missing.unprovable.clear();

@@ -59,6 +59,7 @@
 //! A difference is a finding in a report. An [`error::Error`] says that something could not be done,
 //! where, and what to do next.
 
+pub mod archive;
 pub mod block;
 pub mod cat;
 pub mod compare;

@@ -46,6 +46,15 @@ impl TypeTable {
         }
     }
 
+    /// Every (measurement, field, type).
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8], FieldType)> {
+        self.types.iter().flat_map(|(measurement, fields)| {
+            fields.iter().flat_map(move |(field, types)| {
+                types.iter().map(move |field_type| (&**measurement, &**field, *field_type))
+            })
+        })
+    }
+
     /// The fields that have more than one type here, or another type there.
     pub fn conflicts_with<'a>(
         &'a self,

@@ -1,6 +1,7 @@
 //! A node: the number of cells and the sums of their hashes.
 
 use super::cell::{KeyHash, ValueHash};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::AddAssign;
 use xxhash_rust::xxh3::xxh3_128;
@@ -9,13 +10,16 @@ use xxhash_rust::xxh3::xxh3_128;
 /// threads and partitions merge by adding.
 ///
 /// Equal keys and different values mean that values or types changed and nothing is missing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Node {
     /// Number of cells.
     pub cells: u64,
     /// Sum of the hashes of (series, field, time).
+    #[serde(with = "lanes")]
     pub keys: [u64; 2],
     /// Sum of the hashes of (series, field, time, type, value).
+    #[serde(with = "lanes")]
     pub values: [u64; 2],
 }
 
@@ -45,5 +49,30 @@ impl fmt::Display for Node {
             slot.copy_from_slice(&part.to_le_bytes());
         }
         write!(f, "{:032x}", xxh3_128(&input))
+    }
+}
+
+/// Two 64-bit lanes as 16 hexadecimal digits each: many JSON tools round large numbers.
+mod lanes {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        lanes: &[u64; 2],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        lanes.map(|lane| format!("{lane:016x}")).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<[u64; 2], D::Error> {
+        let [one, two] = <[String; 2]>::deserialize(deserializer)?;
+        let lane = |text: &str| {
+            if text.len() != 16 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(D::Error::custom("a digest lane is no 16 hexadecimal digits"));
+            }
+            u64::from_str_radix(text, 16).map_err(D::Error::custom)
+        };
+        Ok([lane(&one)?, lane(&two)?])
     }
 }

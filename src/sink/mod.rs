@@ -1,9 +1,12 @@
 //! Where batches go: the seam between encoded rows and the place that stores them.
 
+pub mod archive;
 pub mod null;
 
+use crate::digest::node::Node;
 use crate::error::Result;
 use crate::plan::Namespace;
+use crate::types::TypeTable;
 use crate::window::Window;
 
 /// One write request: whole rows of line protocol, nanosecond timestamps, each line ended by LF.
@@ -59,4 +62,27 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// Where what was written could not be made readable.
     fn close_unit(&self, namespace: &Namespace, window: Window) -> Result<()>;
+
+    /// Called before more is written to a unit that was closed. True where the place can only store
+    /// a unit whole: what it held of it is gone, and everything is to be written again.
+    ///
+    /// # Errors
+    /// Where the unit cannot be opened again.
+    fn reopen_unit(&self, _namespace: &Namespace, _window: Window) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Called when a unit that was written has been read back: what it then held.
+    ///
+    /// # Errors
+    /// Where that cannot be recorded.
+    fn record_unit(
+        &self,
+        _namespace: &Namespace,
+        _window: Window,
+        _digest: Node,
+        _types: &TypeTable,
+    ) -> Result<()> {
+        Ok(())
+    }
 }

@@ -3,6 +3,7 @@
 //! A source plans partitions for a scope and opens a reader for each. Every side of a command is a
 //! source: a destination is read back through the same code that reads any source.
 
+pub mod archive;
 pub mod line_file;
 
 use crate::block::Block;
