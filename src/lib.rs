@@ -1,6 +1,7 @@
 //! gapless
 pub mod block;
 pub mod error;
+pub mod http;
 pub mod plan;
 pub mod series;
 pub mod sink;
