@@ -1,1 +1,2 @@
+//! The `gapless` command.
 fn main() {}
