@@ -1,0 +1,194 @@
+//! Numbers and booleans in the fields of a line.
+//!
+//! The server looks at a value twice: [`check`] is its scanner, which finds the end and refuses
+//! what it must, and [`evaluate`] is what it later stores for the same bytes. [`plain`] does both
+//! for the short forms and leaves all others to those two.
+
+use super::Fault;
+use super::fields::Cell;
+use crate::series::Printable;
+use std::borrow::Cow;
+
+/// Digits of a decimal number that always fit 2^53, so that the float made of them is exact.
+const EXACT_DIGITS: usize = 15;
+/// Digits of an integer that always fit i64.
+const SAFE_DIGITS: usize = 18;
+
+/// 10^0 to 10^15, each exact as a float.
+const POWERS: [f64; EXACT_DIGITS + 1] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+
+/// Reads an ordinary number that begins at `at`: its end and value.
+///
+/// `None` says nothing about the number but that it is not ordinary.
+pub(super) fn plain(text: &[u8], at: usize) -> Option<(usize, Cell)> {
+    let negative = text.get(at) == Some(&b'-');
+    let first = at + usize::from(negative);
+    let (whole, point) = digits(text, first, 0);
+    let (mantissa, end) = match text.get(point) {
+        Some(b'.') => digits(text, point + 1, whole),
+        Some(b'i') if ends(text, point + 1) && (1..=SAFE_DIGITS).contains(&(point - first)) => {
+            let value = whole.cast_signed();
+            let value = if negative { -value } else { value };
+            return Some((point + 1, Cell::Integer(value)));
+        }
+        _ => (whole, point),
+    };
+    let fraction = (end - point).saturating_sub(1);
+    let count = point - first + fraction;
+    if !ends(text, end) || count == 0 || count > EXACT_DIGITS {
+        let end = check(text, at).ok()?;
+        return Some((end, evaluate(&text[at..end]).ok()?));
+    }
+    #[expect(clippy::cast_precision_loss, reason = "at most 15 digits: exact")]
+    let mantissa = mantissa as f64;
+    // Both operands are exact, so that the quotient is rounded once, as a parser must.
+    let value = mantissa / POWERS[fraction];
+    Some((end, Cell::Float(if negative { -value } else { value })))
+}
+
+/// Reads decimal digits on to `value`, wrapping: the value and the end.
+fn digits(text: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
+    while let Some(digit) = text.get(at).map(|byte| byte.wrapping_sub(b'0')) {
+        if digit > 9 {
+            break;
+        }
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+        at += 1;
+    }
+    (value, at)
+}
+
+/// True where a value that reaches up to `at` is complete.
+pub(super) fn ends(text: &[u8], at: usize) -> bool {
+    matches!(text.get(at), None | Some(b',' | b' '))
+}
+
+/// Finds the end of a number that begins at `start`, as the server's scanner does.
+pub(super) fn check(text: &[u8], start: usize) -> Result<usize, Fault> {
+    let invalid = |at| Fault::new(at, "invalid number");
+    let mut at = start;
+    if text.get(at) == Some(&b'-') {
+        at += 1;
+    }
+    let (mut integer, mut decimal, mut scientific) = (false, false, false);
+    while let Some(&byte) = text.get(at).filter(|byte| !matches!(byte, b',' | b' ')) {
+        match byte {
+            b'0'..=b'9' => {}
+            b'i' if at > start && !integer => integer = true,
+            b'.' if !decimal => decimal = true,
+            b'e' | b'E' if at > start => scientific = true,
+            b'+' | b'-' if matches!(text[at - 1], b'e' | b'E') => {}
+            _ => return Err(invalid(at)),
+        }
+        at += 1;
+    }
+    let marks = [text[start] == b'-', integer, decimal];
+    let digits = at - start - marks.iter().filter(|&&mark| mark).count();
+    if digits == 0 || integer && (decimal || scientific || text[at - 1] != b'i') {
+        return Err(invalid(at));
+    }
+    check_range(&text[start..at], integer).map_err(|reason| Fault::new(start, reason))?;
+    Ok(at)
+}
+
+fn check_range(number: &[u8], is_integer: bool) -> Result<(), Cow<'static, str>> {
+    if is_integer {
+        let digits = &number[..number.len() - 1];
+        return match integer(digits) {
+            Ok(_) => Ok(()),
+            Err(reason) => {
+                let digits = Printable(digits);
+                Err(format!("unable to parse integer {digits}: {reason}").into())
+            }
+        };
+    }
+    match float(number) {
+        Some(value) if value.is_finite() => Ok(()),
+        _ => Err("invalid float".into()),
+    }
+}
+
+/// Finds the end of a boolean that begins at `start`, as the server's scanner does.
+pub(super) fn check_boolean(text: &[u8], start: usize) -> Result<usize, Fault> {
+    let rest = &text[start..];
+    let length = memchr::memchr2(b',', b' ', rest).unwrap_or(rest.len());
+    match boolean(&rest[..length]) {
+        Some(_) => Ok(start + length),
+        None => Err(Fault::new(start, "invalid boolean")),
+    }
+}
+
+/// The boolean that these bytes spell.
+pub(super) fn boolean(text: &[u8]) -> Option<bool> {
+    match text {
+        b"t" | b"T" | b"true" | b"True" | b"TRUE" => Some(true),
+        b"f" | b"F" | b"false" | b"False" | b"FALSE" => Some(false),
+        _ => None,
+    }
+}
+
+/// What the server stores for a value that does not begin with a quote.
+///
+/// It judges by the first and last byte only. Since its two scanners may disagree about where a
+/// value begins, bytes come here that no scanner of numbers has seen: infinities even.
+pub(super) fn evaluate(value: &[u8]) -> Result<Cell, String> {
+    let shown = Printable(value);
+    let (Some(first), Some((last, digits))) = (value.first(), value.split_last()) else {
+        return Err("unknown field type: the value is empty".into());
+    };
+    if !b"0123456789-.nNiIu".contains(first) {
+        return boolean(value)
+            .map(Cell::Boolean)
+            .ok_or_else(|| format!("unable to parse bool value \"{shown}\": invalid syntax"));
+    }
+    match last {
+        b'i' => integer(digits).map(Cell::Integer).map_err(|reason| {
+            let digits = Printable(digits);
+            format!("unable to parse integer value \"{digits}\": {reason}")
+        }),
+        b'u' => std::str::from_utf8(digits)
+            .ok()
+            .filter(|digits| !digits.starts_with('+'))
+            .and_then(|digits| digits.parse().ok())
+            .map(Cell::Unsigned)
+            .ok_or_else(|| format!("unable to parse unsigned value \"{shown}\"")),
+        _ => float(value)
+            .map(Cell::Float)
+            .ok_or_else(|| format!("unable to parse floating point value \"{shown}\"")),
+    }
+}
+
+/// Reads an integer; the error is what Go's `strconv` says.
+pub(super) fn integer(text: &[u8]) -> Result<i64, String> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let error = |words| {
+        let shown = Printable(text);
+        format!("strconv.ParseInt: parsing \"{shown}\": {words}")
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(error("invalid syntax"));
+    }
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| error("value out of range"))
+}
+
+/// The one NaN that Go's `strconv` makes.
+const GO_NAN: u64 = 0x7ff8_0000_0000_0001;
+
+/// Reads a float as Go does: decimal, `inf`, `infinity` and `nan` in any case.
+///
+/// Hexadecimal floats, which servers built with Go 1.13 or later would read too, are refused.
+fn float(text: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let value: f64 = text.parse().ok()?;
+    if value.is_nan() {
+        return text.eq_ignore_ascii_case("nan").then(|| f64::from_bits(GO_NAN));
+    }
+    // Rust reads an overflow as infinity, Go refuses it.
+    let spelt = text.trim_start_matches(['+', '-']);
+    let infinite = spelt.eq_ignore_ascii_case("inf") || spelt.eq_ignore_ascii_case("infinity");
+    (value.is_finite() || infinite).then_some(value)
+}
