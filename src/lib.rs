@@ -2,6 +2,7 @@
 pub mod block;
 pub mod error;
 pub mod http;
+pub mod influxql;
 pub mod line;
 pub mod msgpack;
 pub mod plan;

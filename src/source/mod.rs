@@ -3,6 +3,8 @@
 //! A source plans partitions for a scope and opens a reader for each. Every side of a command is a
 //! source: a destination is read back through the same code that reads any source.
 
+pub mod influx_http;
+
 use crate::block::Block;
 use crate::error::Result;
 use crate::plan::{Held, Partition, Scope};
