@@ -248,10 +248,11 @@ impl Copy<'_> {
     }
 
     /// Adds the unit's last comparison. What is still missing was rejected, or lost.
-    fn record(&self, findings: Findings, rejected: &HashSet<KeyHash>) {
+    fn record(&self, mut findings: Findings, rejected: &HashSet<KeyHash>) {
         let mut outcome = self.outcome();
         if self.destination.reader.is_none() {
             outcome.rejected += rejected.len() as u64;
+            findings = Findings::of_source(findings.source);
         } else {
             let missing = findings.counts.missing_in_destination;
             // With rejected cells every place was told apart, and `cells` holds those that are

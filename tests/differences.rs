@@ -85,7 +85,8 @@ fn each_planted_difference_is_named_by_series_and_hour_and_no_other() {
     // The text names them too.
     let text = Gapless::new(["verify", file, &location, "--quiet"]).run().expect_status(1);
     let text = text.expect_out("DIFFERENT").expect_out("cpu,host=a   2020-07-19T03:00:00Z to");
-    text.expect_out("value_changed: source 90.5, destination 99.25").expect_out("next: gapless copy");
+    text.expect_out("value_changed: source 90.5, destination 99.25")
+        .expect_out("next: gapless copy");
 
     // Copy sends the dropped point, lists the conflict and leaves it, counts the extra one.
     let copy = Gapless::new(["copy", file, &location, "--quiet"]).run().expect_status(1);

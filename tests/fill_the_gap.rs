@@ -37,7 +37,10 @@ fn real_data_goes_into_a_server_and_is_proven_to_be_there() {
     let (file, location) = (file.to_str().unwrap(), server.location("nab"));
 
     let first = expect_identical(gapless(&["copy", file, &location]).run());
-    first.expect_out("superseded 49").expect_out("sent 365,509 cells").expect_out("already there 0");
+    first
+        .expect_out("superseded 49")
+        .expect_out("sent 365,509 cells")
+        .expect_out("already there 0");
     assert_eq!(server.count("nab", ""), CELLS);
 
     let second = expect_identical(gapless(&["copy", file, &location]).run());
@@ -53,7 +56,8 @@ fn gzip_and_standard_input_give_the_same() {
     // Two members, as `cat a.gz b.gz` makes them; the name says nothing about the content.
     let path = dir.path().join("nab.txt");
     let mut file = File::create(&path).unwrap();
-    let half = lines.len() / 2 + lines[lines.len() / 2..].iter().position(|&b| b == b'\n').unwrap() + 1;
+    let half =
+        lines.len() / 2 + lines[lines.len() / 2..].iter().position(|&b| b == b'\n').unwrap() + 1;
     for part in [&lines[..half], &lines[half..]] {
         let mut member = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         member.write_all(part).unwrap();
@@ -67,7 +71,9 @@ fn gzip_and_standard_input_give_the_same() {
     let stdin = gapless(&["copy", "-", &server.location("stdin"), "--create"]).stdin(lines).run();
     expect_identical(stdin);
     assert_eq!((server.count("gzip", ""), server.count("stdin", "")), (CELLS, CELLS));
-    expect_identical(gapless(&["verify", &server.location("gzip"), &server.location("stdin")]).run());
+    expect_identical(
+        gapless(&["verify", &server.location("gzip"), &server.location("stdin")]).run(),
+    );
 }
 
 #[test]

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 /// table. A new top-level module is entered here, in the lowest place where it compiles.
 const LAYERS: [&[&str]; 7] = [
     &["error", "window", "value", "series", "block"],
-    &["line", "msgpack", "digest", "compress", "tsm", "meta"],
-    &["location", "plan", "types", "spill", "journal", "budget", "http", "influxql", "archive"],
+    &["line", "msgpack", "digest", "compress"],
+    &["location", "plan", "types", "http", "influxql", "archive", "reject"],
     &["source", "sink"],
     &["pipeline"],
-    &["compare", "copy", "verify", "cat", "repair", "gaps", "bench", "digest_cmd", "inspect"],
-    &["report", "progress", "cli", "main", "lib"],
+    &["units", "compare", "copy", "verify", "cat"],
+    &["side", "report", "progress", "cli", "run", "main", "lib"],
 ];
 
 const LINES_MAX: usize = 700;

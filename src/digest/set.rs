@@ -5,7 +5,6 @@
 use super::cell::{FieldHasher, SeriesHash, SeriesHasher};
 use super::node::Node;
 use crate::block::Block;
-use crate::plan::Filter;
 use crate::series::Series;
 use crate::window::HOUR;
 use std::cmp::Ordering;
@@ -49,11 +48,11 @@ pub struct DigestSet {
 }
 
 impl DigestSet {
-    /// Adds the rows of a block that the filter admits.
-    pub fn add_block(&mut self, block: &Block, filter: &Filter) {
+    /// Adds the rows of those series of a block that are wanted.
+    pub fn add_block(&mut self, block: &Block, wanted: impl Fn(&Series) -> bool) {
         let mut fields = Vec::with_capacity(block.columns().len());
         for (series, rows) in block.runs() {
-            if !filter.admits(series) {
+            if !wanted(series) {
                 continue;
             }
             let mut hasher = SeriesHasher::new(series);

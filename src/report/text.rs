@@ -15,7 +15,10 @@ impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.differences(f)?;
         let verdict = self.verdict.word();
-        let share = share(self.counts);
+        let share = match self.verdict {
+            Verdict::Counted => format!("{} cells", figure(self.counts.source)),
+            _ => share(self.counts),
+        };
         let (minutes, seconds) = split_minutes(self.seconds);
         writeln!(
             f,
@@ -60,13 +63,15 @@ impl Report {
             writeln!(f, "  {}", sent_line(sent))?;
         }
         let counts = self.counts;
-        writeln!(
-            f,
-            "  matched {}   {}   unprovable {}",
-            figure(counts.matched),
-            all_classes(counts),
-            figure(counts.unprovable)
-        )?;
+        if self.verdict != Verdict::Counted {
+            writeln!(
+                f,
+                "  matched {}   {}   unprovable {}",
+                figure(counts.matched),
+                all_classes(counts),
+                figure(counts.unprovable)
+            )?;
+        }
         if let Some(lines) = &self.lines {
             writeln!(
                 f,

@@ -1,7 +1,9 @@
 //! Where batches go: the seam between encoded rows and the place that stores them.
 
 pub mod archive;
+pub mod influx;
 pub mod null;
+pub mod refusal;
 
 use crate::digest::node::Node;
 use crate::error::Result;

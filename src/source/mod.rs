@@ -4,6 +4,7 @@
 //! source: a destination is read back through the same code that reads any source.
 
 pub mod archive;
+pub mod influx_http;
 pub mod line_file;
 
 use crate::block::Block;

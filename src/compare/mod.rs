@@ -5,23 +5,23 @@
 //! without a further look; where both hold something else, that place is read again on both sides
 //! and the cells are told apart. Nothing here knows what will be done with the answer.
 
+mod drill;
+
+use self::drill::{Drill, groups};
 use crate::block::Block;
-use crate::digest::cell::{FieldHasher, KeyHash, SeriesHash, SeriesHasher, ValueHash};
+use crate::digest::cell::{KeyHash, SeriesHash};
 use crate::digest::node::Node;
-use crate::digest::set::{self, DigestSet, LeafDifference, Place, hour_of};
+use crate::digest::set::{self, DigestSet, LeafDifference, Place};
 use crate::error::{ErrorKind, Result};
 use crate::plan::{Filter, Namespace, Scope};
 use crate::series::Series;
 use crate::source::Source;
 use crate::types::TypeTable;
-use crate::value::{FieldType, Value};
+use crate::value::Value;
 use crate::window::{HOUR, Window};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::AddAssign;
 use std::sync::Arc;
-
-/// Cells that are held at once while places are read again.
-const CELLS_HELD_MAX: u64 = 500_000;
 
 /// The unit of comparison.
 #[derive(Clone, Debug)]
@@ -221,7 +221,7 @@ pub fn digest(
     let mut set = DigestSet::default();
     let mut types = TypeTable::default();
     for_each_block(side, namespace, window, &options.filter, |block| {
-        set.add_block(block, &options.filter);
+        set.add_block(block, |series| options.filter.admits(series));
         types.add_block(block);
         within_memory(&set, side, window, options.memory_max)
     })?;
@@ -323,6 +323,13 @@ fn series_of(hash: SeriesHash, source: &Digest, destination: &Digest) -> Option<
 }
 
 impl Findings {
+    /// What is known where there is nothing to compare with.
+    #[must_use]
+    pub fn of_source(source: Node) -> Self {
+        let counts = Counts { source: source.cells, ..Counts::default() };
+        Self { counts, source, ..Self::default() }
+    }
+
     /// Records a place that only one side holds.
     fn whole_place(
         &mut self,
@@ -389,253 +396,4 @@ impl Findings {
 fn hour_window(hour: i64) -> Window {
     let start = hour.saturating_mul(HOUR);
     Window { start, end: start.saturating_add(HOUR) }
-}
-
-/// Differences of one measurement that are read again together.
-struct Group {
-    measurement: Vec<u8>,
-    window: Window,
-    places: Vec<LeafDifference>,
-}
-
-/// Groups differences by measurement and time, each group small enough to be held.
-fn groups(differences: Vec<LeafDifference>, source: &Digest, destination: &Digest) -> Vec<Group> {
-    let mut by_measurement: BTreeMap<Vec<u8>, Vec<LeafDifference>> = BTreeMap::new();
-    for difference in differences {
-        if let Some(series) = series_of(difference.place.0, source, destination) {
-            by_measurement.entry(series.measurement().to_vec()).or_default().push(difference);
-        }
-    }
-    let mut groups: Vec<Group> = Vec::new();
-    for (measurement, mut places) in by_measurement {
-        places.sort_unstable_by_key(|difference| (difference.place.1, difference.place.0));
-        let mut held = u64::MAX;
-        for place in places {
-            let cells = place.source.cells + place.destination.cells;
-            let window = hour_window(place.place.1);
-            match groups.last_mut() {
-                // An hour that no difference lies in ends a group: it need not be read.
-                Some(group)
-                    if held.saturating_add(cells) <= CELLS_HELD_MAX
-                        && window.start <= group.window.end =>
-                {
-                    group.window.end = window.end;
-                    group.places.push(place);
-                    held += cells;
-                }
-                _ => {
-                    held = cells;
-                    groups.push(Group {
-                        measurement: measurement.clone(),
-                        window,
-                        places: vec![place],
-                    });
-                }
-            }
-        }
-    }
-    groups
-}
-
-/// Reads the places of a group again and tells their cells apart.
-struct Drill<'a> {
-    group: &'a Group,
-    source: &'a Digest,
-    destination: &'a Digest,
-    counts: HashMap<Place, Counts>,
-    /// Cells of the destination that were not met at the source yet.
-    held: HashMap<KeyHash, Held>,
-}
-
-struct Held {
-    place: Place,
-    series: Arc<Series>,
-    field: Arc<[u8]>,
-    time: i64,
-    hash: ValueHash,
-    value: OwnedValue,
-}
-
-impl<'a> Drill<'a> {
-    fn new(group: &'a Group, source: &'a Digest, destination: &'a Digest) -> Self {
-        let counts = group.places.iter().map(|difference| {
-            let counts = Counts {
-                source: difference.source.cells,
-                destination: difference.destination.cells,
-                ..Counts::default()
-            };
-            (difference.place, counts)
-        });
-        Self { group, source, destination, counts: counts.collect(), held: HashMap::new() }
-    }
-
-    fn run(
-        mut self,
-        source: &dyn Source,
-        destination: &dyn Source,
-        unit: &Unit,
-        options: &Options,
-        findings: &mut Findings,
-    ) -> Result<()> {
-        let Some(window) = self.group.window.intersect(unit.window) else {
-            return Ok(());
-        };
-        let mut filter = options.filter.clone();
-        if let Ok(measurement) = String::from_utf8(self.group.measurement.clone()) {
-            filter.measurements = vec![measurement];
-        }
-        self.each_cell(destination, &unit.destination, window, &filter, |this, cell| {
-            let held = Held {
-                place: cell.place,
-                series: Arc::clone(cell.series),
-                field: Arc::clone(cell.field),
-                time: cell.time,
-                hash: cell.hasher.value(cell.time, cell.value),
-                value: OwnedValue::of(cell.value),
-            };
-            this.held.insert(cell.hasher.key(cell.time), held);
-        })?;
-        self.each_cell(source, &unit.source, window, &filter, |this, cell| {
-            this.meet(cell, options, findings);
-        })?;
-        self.finish(unit, options, findings);
-        Ok(())
-    }
-
-    /// One cell of the source against what the destination holds in its place.
-    fn meet(&mut self, cell: &Cell<'_>, options: &Options, findings: &mut Findings) {
-        let key = cell.hasher.key(cell.time);
-        let Some(counts) = self.counts.get_mut(&cell.place) else {
-            return;
-        };
-        let held = self.held.remove(&key);
-        let class = match &held {
-            None => {
-                counts.missing_in_destination += 1;
-                findings.missing.cells.insert(key);
-                Class::MissingInDestination
-            }
-            Some(held) if held.hash == cell.hasher.value(cell.time, cell.value) => return,
-            Some(held) => {
-                findings.missing.changed.insert(key);
-                if held.value.value().field_type() == cell.value.field_type() {
-                    counts.value_changed += 1;
-                    Class::ValueChanged
-                } else {
-                    counts.type_changed += 1;
-                    Class::TypeChanged
-                }
-            }
-        };
-        findings.missing.partial.insert(cell.place);
-        if findings.cells.len() < options.findings_max {
-            findings.cells.push(CellFinding {
-                series: Arc::clone(cell.series),
-                field: Arc::clone(cell.field),
-                time: cell.time,
-                class,
-                source: Some(OwnedValue::of(cell.value)),
-                destination: held.map(|held| held.value),
-            });
-        }
-    }
-
-    /// What is still held is extra; the counts go to the findings.
-    fn finish(mut self, unit: &Unit, options: &Options, findings: &mut Findings) {
-        let mut extra: Vec<Held> = std::mem::take(&mut self.held).into_values().collect();
-        extra.sort_unstable_by(|a, b| {
-            (a.series.key(), a.time, &a.field).cmp(&(b.series.key(), b.time, &b.field))
-        });
-        for held in extra {
-            if let Some(counts) = self.counts.get_mut(&held.place) {
-                counts.extra_in_destination += 1;
-            }
-            if findings.cells.len() < options.findings_max {
-                findings.cells.push(CellFinding {
-                    series: held.series,
-                    field: held.field,
-                    time: held.time,
-                    class: Class::ExtraInDestination,
-                    source: None,
-                    destination: Some(held.value),
-                });
-            }
-        }
-        for difference in &self.group.places {
-            let counts = self.counts[&difference.place];
-            findings.counts.missing_in_destination += counts.missing_in_destination;
-            findings.counts.extra_in_destination += counts.extra_in_destination;
-            findings.counts.value_changed += counts.value_changed;
-            findings.counts.type_changed += counts.type_changed;
-            let series = series_of(difference.place.0, self.source, self.destination);
-            if let Some(series) = series.filter(|_| counts.different() > 0) {
-                findings.add_place(series, difference.place, counts, unit, options);
-            }
-        }
-    }
-
-    /// Goes through the cells of the group's places on one side.
-    fn each_cell(
-        &mut self,
-        side: &dyn Source,
-        namespace: &Namespace,
-        window: Window,
-        filter: &Filter,
-        mut each: impl FnMut(&mut Self, &Cell<'_>),
-    ) -> Result<()> {
-        let measurement = self.group.measurement.clone();
-        let scope = Scope { namespace: namespace.clone(), window, filter: filter.clone() };
-        for mut partition in side.plan(&scope)? {
-            match &partition.measurement {
-                Some(other) if *other != measurement => continue,
-                _ => partition.measurement = Some(measurement.clone()),
-            }
-            let mut reader = side.open(&partition)?;
-            while let Some(block) = reader.next_block()? {
-                self.each_cell_of(&block, filter, &mut each);
-            }
-        }
-        Ok(())
-    }
-
-    fn each_cell_of(
-        &mut self,
-        block: &Block,
-        filter: &Filter,
-        each: &mut impl FnMut(&mut Self, &Cell<'_>),
-    ) {
-        for (series, rows) in block.runs().filter(|(series, _)| filter.admits(series)) {
-            let mut hasher = SeriesHasher::new(series);
-            let hash = hasher.series();
-            for column in block.columns() {
-                let hasher = hasher.field(&column.field, column.field_type());
-                for row in rows.clone() {
-                    let time = block.times()[row];
-                    let place = (hash, hour_of(time));
-                    if let Some(value) = column.get(row)
-                        && self.counts.contains_key(&place)
-                    {
-                        let field = &column.field;
-                        each(self, &Cell { place, series, field, time, value, hasher: &hasher });
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// One cell while a block is gone through.
-struct Cell<'a> {
-    place: Place,
-    series: &'a Arc<Series>,
-    field: &'a Arc<[u8]>,
-    time: i64,
-    value: Value<'a>,
-    hasher: &'a FieldHasher,
-}
-
-/// The type of a value, for reports.
-#[must_use]
-pub fn type_of(value: &OwnedValue) -> FieldType {
-    value.value().field_type()
 }

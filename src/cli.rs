@@ -1,0 +1,263 @@
+//! The command line: what can be typed, and what it means.
+
+use crate::error::{Error, Result};
+use crate::line::Precision;
+use crate::location::Location;
+use crate::plan::{Filter, Namespace};
+use crate::sink::influx::Consistency;
+use crate::window::{Window, parse_time};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Moves time-windowed data between line-protocol databases and proves that nothing was lost.
+#[derive(Debug, Parser)]
+#[command(name = "gapless", version, arg_required_else_help = true, after_help = EXIT_STATUS)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_STATUS: &str = "\
+Locations:
+  FILE, -                                     line protocol: plain, gzip or zstd; - is standard input
+  DIR                                         a gapless archive
+  influxdb://[USER@]HOST[:PORT][/DB[/RP]]     InfluxDB 1.x over HTTP (influxdbs:// over HTTPS)
+  null:                                       a destination that only counts
+Passwords come from GAPLESS_SOURCE_PASSWORD and GAPLESS_DESTINATION_PASSWORD, or from files.
+
+Exit status:
+  0  identical or complete
+  1  differences found (verify), conflicts left (copy)
+  2  wrong arguments
+  3  incomplete: something was rejected or cannot be proven, or nothing was compared
+  4  failed";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Send what the destination lacks in the window, and prove it
+    Copy(CopyArgs),
+    /// Compare two sides cell by cell and change neither
+    Verify(VerifyArgs),
+    /// Write canonical line protocol to standard output
+    Cat(CatArgs),
+}
+
+/// Arguments that every command has.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// First time in the window: RFC 3339, a date, or nanoseconds since 1970
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub start: Option<String>,
+    /// First time after the window
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub end: Option<String>,
+    /// The source's database; for line protocol without names, the name it gets
+    #[arg(long, value_name = "NAME")]
+    pub db: Option<String>,
+    /// The source's retention policy; for line protocol without names, the name it gets
+    #[arg(long, value_name = "NAME")]
+    pub rp: Option<String>,
+    /// Take only this measurement (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub measurement: Vec<String>,
+    /// Take only series with this tag (repeatable, all must match)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub tag: Vec<String>,
+    /// Leave out this measurement (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub exclude: Vec<String>,
+    /// Unit of the timestamps in line protocol: ns, us, ms, s, m or h
+    #[arg(long, value_name = "UNIT", default_value = "ns")]
+    pub precision: String,
+    /// Time for lines that have none; without it they are rejected
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub default_time: Option<String>,
+    /// Leave out this much of the newest time of a live source, unless --end is given (seconds)
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub lag: u32,
+    /// Work done at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+    /// Memory for data (MiB)
+    #[arg(long, value_name = "MIB", default_value_t = 192, value_parser = clap::value_parser!(u32).range(16..))]
+    pub memory: u32,
+    /// Trust the certificates in this PEM file, besides the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Read the source's password from this file
+    #[arg(long, value_name = "FILE")]
+    pub source_password_file: Option<PathBuf>,
+    /// Where rejected rows go, with their reasons
+    #[arg(long, value_name = "FILE", default_value = "gapless-rejected.lp")]
+    pub reject: PathBuf,
+    /// Print nothing but warnings and errors on standard error
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Arguments of commands that have two sides.
+#[derive(Debug, Args)]
+pub struct TwoSides {
+    /// Where the data come from
+    pub source: String,
+    /// Where the data go, or what is compared
+    pub destination: String,
+    /// Arguments that every command has.
+    #[command(flatten)]
+    pub common: Common,
+    /// Read the destination's password from this file
+    #[arg(long, value_name = "FILE")]
+    pub destination_password_file: Option<PathBuf>,
+    /// Write the report as JSON to this file
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+    /// Write the report as JSON to standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `copy`.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// Both sides.
+    #[command(flatten)]
+    pub sides: TwoSides,
+    /// Create the database and retention policy at the destination where they are missing
+    #[arg(long)]
+    pub create: bool,
+    /// Send cells that the destination holds with another value, too
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Write consistency of a cluster: any, one, quorum or all
+    #[arg(long, value_name = "LEVEL")]
+    pub consistency: Option<String>,
+    /// Compress write requests with gzip
+    #[arg(long)]
+    pub gzip: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Both sides.
+    #[command(flatten)]
+    pub sides: TwoSides,
+}
+
+/// Arguments of `cat`.
+#[derive(Debug, Args)]
+pub struct CatArgs {
+    /// Where the data come from
+    pub source: String,
+    /// Arguments that every command has.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What the common arguments mean.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The window; open where no bound was given.
+    pub window: Window,
+    /// True where `--end` was given.
+    pub end_given: bool,
+    /// Database and RP of the source; empty where not given.
+    pub namespace: Namespace,
+    /// Series that are wanted.
+    pub filter: Filter,
+    /// Unit of the timestamps in line protocol.
+    pub precision: Precision,
+    /// Time of lines without one.
+    pub default_time: Option<i64>,
+    /// Nanoseconds of the newest time that are left out of a live source.
+    pub lag: i64,
+    /// Work done at once.
+    pub jobs: usize,
+    /// Bytes for data.
+    pub memory: usize,
+}
+
+impl Common {
+    /// Reads and checks the arguments.
+    ///
+    /// # Errors
+    /// A usage error for what cannot be read or contradicts itself.
+    pub fn settings(&self) -> Result<Settings> {
+        let time = |text: &Option<String>| text.as_deref().map(parse_time).transpose();
+        let (start, end) = (time(&self.start)?, time(&self.end)?);
+        let window =
+            Window::new(start.unwrap_or(Window::ALL.start), end.unwrap_or(Window::ALL.end))?;
+        Ok(Settings {
+            window,
+            end_given: end.is_some(),
+            namespace: Namespace {
+                database: self.db.clone().unwrap_or_default(),
+                retention_policy: self.rp.clone().unwrap_or_default(),
+            },
+            filter: Filter {
+                measurements: self.measurement.clone(),
+                excluded: self.exclude.clone(),
+                tags: self.tag.iter().map(|tag| parse_tag(tag)).collect::<Result<_>>()?,
+            },
+            precision: self.precision.parse().map_err(|_ignored| {
+                Error::usage(format!(
+                    "{:?} is no precision: write ns, us, ms, s, m or h",
+                    self.precision
+                ))
+            })?,
+            default_time: time(&self.default_time)?,
+            lag: i64::from(self.lag) * 1_000_000_000,
+            jobs: usize::from(self.jobs),
+            memory: usize::try_from(u64::from(self.memory) << 20).unwrap_or(usize::MAX),
+        })
+    }
+}
+
+fn parse_tag(text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+            Ok((key.into(), value.into()))
+        }
+        _ => Err(Error::usage(format!("{text:?} is no tag: write --tag key=value"))),
+    }
+}
+
+impl TwoSides {
+    /// Reads both locations; they must not be the same.
+    ///
+    /// # Errors
+    /// A usage error.
+    pub fn locations(&self) -> Result<(Location, Location)> {
+        let source = Location::parse(&self.source)?;
+        let destination = Location::parse(&self.destination)?;
+        if source.same_place(&destination) {
+            return Err(Error::usage(format!("source and destination are the same: {source}")));
+        }
+        if source == Location::Null {
+            return Err(Error::usage("null: is no source: it only counts what it is given"));
+        }
+        if destination == Location::Stdin {
+            return Err(Error::usage(
+                "- is no destination: use gapless cat to write to standard output",
+            ));
+        }
+        if let Some(report) = &self.report
+            && report.extension().is_none_or(|extension| extension != "json")
+        {
+            return Err(Error::usage("--report writes JSON: give it a name that ends in .json"));
+        }
+        Ok((source, destination))
+    }
+}
+
+impl CopyArgs {
+    /// The write consistency, if one is asked for.
+    ///
+    /// # Errors
+    /// A usage error for an unknown level.
+    pub fn consistency(&self) -> Result<Option<Consistency>> {
+        self.consistency.as_deref().map(str::parse).transpose()
+    }
+}

@@ -1,0 +1,645 @@
+//! The HTTP client: one server, its credentials and TLS settings, and when a request is repeated.
+//!
+//! It owns the tokio runtime on which sockets are read and written; callers are ordinary threads
+//! that wait. Bodies of unknown size are handed over in chunks through a bounded channel
+//! ([`BodyReader`]), so that they are decoded on the caller's thread. It follows no redirect, uses
+//! no system proxy and decompresses nothing. It does not know what requests mean.
+//!
+//! Invariants: a [`Secret`] is never formatted and never part of a URL; every wait, body and
+//! number of attempts is bounded.
+
+mod fault;
+mod reader;
+mod retry;
+
+pub use fault::{Fault, FaultKind};
+pub use reader::BodyReader;
+pub use retry::{Attempts, Retry};
+
+use crate::error::{Error, ErrorKind, Result};
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+/// Longest wait for a connection, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the next bytes of a reply.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Most bytes that are kept of a reply which is not streamed.
+const REPLY_MAX: usize = 1 << 20;
+/// Most bytes of a server's words in a message.
+const WORDS_MAX: usize = 400;
+
+/// A password or token. Formatting it shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret.
+    #[must_use]
+    pub fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
+    /// The secret itself, for the request that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Which side of a command a server is, for messages that name an option or a variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Data are read from it.
+    Source,
+    /// Data are written to it.
+    Destination,
+}
+
+impl Role {
+    /// The environment variable that holds the password.
+    #[must_use]
+    pub fn password_variable(self) -> &'static str {
+        match self {
+            Self::Source => "GAPLESS_SOURCE_PASSWORD",
+            Self::Destination => "GAPLESS_DESTINATION_PASSWORD",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        })
+    }
+}
+
+/// Where a server is and how to speak to it.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// True for HTTPS.
+    pub tls: bool,
+    /// Host name or address; IPv6 without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// URL path in front of every request, without a slash at its end; empty where there is none.
+    pub prefix: String,
+    /// User name.
+    pub user: Option<String>,
+    /// The user's password.
+    pub password: Option<Secret>,
+    /// File of certificates (PEM) that are trusted beside the system's.
+    pub ca: Option<PathBuf>,
+}
+
+impl Server {
+    /// Host and port, as they stand in a URL.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    fn base(&self) -> Result<reqwest::Url> {
+        if self.host.is_empty() || self.host.contains(['/', '?', '#', '@', '\\']) {
+            return Err(Error::location(self.name(), "no host name"));
+        }
+        let scheme = if self.tls { "https" } else { "http" };
+        let text = format!("{scheme}://{}{}", self.name(), self.prefix);
+        let url = reqwest::Url::parse(&text)
+            .map_err(|error| Error::location(self.name(), format!("no usable address: {error}")))?;
+        Ok(url)
+    }
+}
+
+/// Bytes of a request, shared by its attempts.
+#[derive(Clone, Debug)]
+pub struct Body(bytes::Bytes);
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl Body {
+    /// A part of it, which shares its bytes.
+    ///
+    /// # Panics
+    /// Where the part is not inside.
+    #[must_use]
+    pub fn part(&self, range: Range<usize>) -> Self {
+        Self(self.0.slice(range))
+    }
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A request: GET where it has no body, else POST.
+#[derive(Debug, Default)]
+pub struct Call<'a> {
+    /// What is asked for, for messages ("write to nab.autogen").
+    pub what: &'a str,
+    /// Path after the prefix, with its leading slash.
+    pub path: &'a str,
+    /// Query parameters; they are percent-encoded here.
+    pub query: &'a [(&'a str, &'a [u8])],
+    /// Headers.
+    pub headers: &'a [(&'static str, &'static str)],
+    /// The body of a POST.
+    pub body: Option<Body>,
+}
+
+/// A reply that was read to its end, or to the limit of what is kept.
+#[derive(Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// The server's clock, nanoseconds since 1970, to the second.
+    pub date: Option<i64>,
+    /// `X-Influxdb-Version`.
+    pub version: Option<String>,
+    /// How long the server asks to wait.
+    pub retry_after: Option<Duration>,
+    /// The beginning of the body, at most 1 MiB.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// The server's own words: the error of a JSON or MessagePack reply, or the body's text.
+    #[must_use]
+    pub fn words(&self) -> String {
+        error_text(&self.body)
+    }
+}
+
+/// A client of one server. Shared by worker threads.
+pub struct Client {
+    runtime: tokio::runtime::Runtime,
+    http: reqwest::Client,
+    base: reqwest::Url,
+    server: Server,
+    role: Role,
+    retry: Retry,
+    /// The server answered at least once: what fails from now on may pass.
+    reached: AtomicBool,
+    /// Server's clock as the last reply gave it; `i64::MIN` before.
+    clock: AtomicI64,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("server", &self.server)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client with the ordinary limits. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// Where the address cannot be used or certificates cannot be read.
+    pub fn new(server: Server, role: Role) -> Result<Self> {
+        Self::with_limits(server, role, Retry::default(), READ_TIMEOUT)
+    }
+
+    /// A client with limits of its own. `read_timeout` is the longest wait for the next bytes.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn with_limits(
+        server: Server,
+        role: Role,
+        retry: Retry,
+        read_timeout: Duration,
+    ) -> Result<Self> {
+        // A provider that someone installed before is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("sockets")
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|error| Error::io("tokio", "start", error))?;
+        Ok(Self {
+            runtime,
+            http: build(&server, read_timeout)?,
+            base: server.base()?,
+            server,
+            role,
+            retry,
+            reached: AtomicBool::new(false),
+            clock: AtomicI64::new(i64::MIN),
+        })
+    }
+
+    /// Host and port.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.server.name()
+    }
+
+    /// The server.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Which side the server is.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// When and how often requests are repeated.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    /// The server's clock at its last reply, nanoseconds since 1970, to the second.
+    #[must_use]
+    pub fn clock(&self) -> Option<i64> {
+        Some(self.clock.load(Ordering::Relaxed)).filter(|&clock| clock != i64::MIN)
+    }
+
+    /// Sends a request until it is answered: passing failures are repeated within the limits.
+    /// The reply may still be a refusal.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached, or keeps failing.
+    pub fn call(&self, call: &Call<'_>) -> Result<Reply> {
+        let mut attempts = Attempts::new(self.retry);
+        loop {
+            match self.once(call) {
+                Ok(reply) if !retry::is_passing(&reply) => return Ok(reply),
+                Ok(reply) => {
+                    if !attempts.wait(reply.retry_after) {
+                        return Err(self.gave_up(call.what, &reply, attempts.made()));
+                    }
+                }
+                Err(fault) => {
+                    if !fault.is_passing() || !attempts.wait(None) {
+                        return Err(self.failed(fault, attempts.made()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a request once.
+    ///
+    /// # Errors
+    /// Where no whole reply came.
+    pub fn once(&self, call: &Call<'_>) -> Result<Reply, Fault> {
+        let request = self.request(call);
+        self.runtime.block_on(async {
+            let response = request.send().await.map_err(|e| self.fault(&e))?;
+            self.arrived(&response);
+            self.finish(response).await
+        })
+    }
+
+    /// Sends a request and hands the body of its reply over as it comes. Passing failures before
+    /// the first byte are repeated within the limits.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached, keeps failing, or does not answer 200.
+    pub fn stream(&self, call: &Call<'_>) -> Result<BodyReader> {
+        let mut attempts = Attempts::new(self.retry);
+        loop {
+            match self.stream_once(call) {
+                Ok(Ok(body)) => return Ok(body),
+                Ok(Err(reply)) if !retry::is_passing(&reply) => {
+                    return Err(self.refused(call.what, &reply));
+                }
+                Ok(Err(reply)) => {
+                    if !attempts.wait(reply.retry_after) {
+                        return Err(self.gave_up(call.what, &reply, attempts.made()));
+                    }
+                }
+                Err(fault) => {
+                    if !fault.is_passing() || !attempts.wait(None) {
+                        return Err(self.failed(fault, attempts.made()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn stream_once(&self, call: &Call<'_>) -> Result<Result<BodyReader, Reply>, Fault> {
+        let request = self.request(call);
+        let response = self.runtime.block_on(async {
+            let response = request.send().await.map_err(|e| self.fault(&e))?;
+            self.arrived(&response);
+            if response.status() == reqwest::StatusCode::OK {
+                return Ok(Ok(response));
+            }
+            self.finish(response).await.map(Err)
+        })?;
+        Ok(response.map(|response| BodyReader::start(self.runtime.handle(), response)))
+    }
+
+    /// The error of a server that refused a request.
+    #[must_use]
+    pub fn refused(&self, what: &str, reply: &Reply) -> Error {
+        let user = self.server.user.as_deref();
+        let words = reply.words();
+        let who = match (reply.status, user) {
+            (401, None) => "without a user: ".to_owned(),
+            (401 | 403, Some(user)) => format!("user {user:?}: "),
+            _ => String::new(),
+        };
+        let error = Error::from(ErrorKind::Refused {
+            server: self.name(),
+            request: what.to_owned(),
+            status: reply.status,
+            message: format!("{who}{words}"),
+        });
+        let variable = self.role.password_variable();
+        match (reply.status, user) {
+            (401, None) => error.with_next(format!(
+                "name a user in the {} (USER@HOST) and set {variable}",
+                self.role
+            )),
+            (401, Some(user)) => {
+                error.with_next(format!("check {variable}: the password of {user:?}"))
+            }
+            (403, Some(user)) => error.with_next(format!(
+                "grant {user:?} what is missing, or name another user and set {variable}"
+            )),
+            _ => error,
+        }
+    }
+
+    /// The error of a request that got no reply.
+    #[must_use]
+    pub fn failed(&self, fault: Fault, attempts: u32) -> Error {
+        let error = Error::from(ErrorKind::Connection {
+            server: self.name(),
+            reason: fault.reason,
+            attempts,
+        });
+        match fault.next {
+            Some(next) => error.with_next(next),
+            None => error,
+        }
+    }
+
+    fn gave_up(&self, what: &str, reply: &Reply, attempts: u32) -> Error {
+        self.refused(what, reply).with_next(format!(
+            "the server stayed busy for {attempts} attempts: run again when it has recovered"
+        ))
+    }
+
+    fn request(&self, call: &Call<'_>) -> reqwest::RequestBuilder {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{}", self.server.prefix, call.path));
+        url.set_query((!call.query.is_empty()).then(|| form(call.query)).as_deref());
+        let mut request = match &call.body {
+            None => self.http.get(url),
+            Some(body) => self.http.post(url).body(body.0.clone()),
+        };
+        for (name, value) in call.headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(user) = &self.server.user {
+            request = request.basic_auth(user, self.server.password.as_ref().map(Secret::expose));
+        }
+        request
+    }
+
+    fn fault(&self, error: &reqwest::Error) -> Fault {
+        fault::of(error, &self.server, self.reached.load(Ordering::Relaxed))
+    }
+
+    /// Notes that the server answered, and its clock.
+    fn arrived(&self, response: &reqwest::Response) {
+        self.reached.store(true, Ordering::Relaxed);
+        if let Some(date) = date(response) {
+            self.clock.store(date, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads the body, as much of it as is kept.
+    async fn finish(&self, mut response: reqwest::Response) -> Result<Reply, Fault> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.fault(&e))? {
+            let room = REPLY_MAX - body.len();
+            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if chunk.len() >= room {
+                break;
+            }
+        }
+        let reply = Reply {
+            status: response.status().as_u16(),
+            date: date(&response),
+            version: header(&response, "x-influxdb-version").map(str::to_owned),
+            retry_after: header(&response, "retry-after")
+                .and_then(|seconds| seconds.trim().parse().ok())
+                .map(Duration::from_secs),
+            body,
+        };
+        // Go's servers and nginx answer a plain request on a TLS port so.
+        let text = String::from_utf8_lossy(&reply.body);
+        if reply.status == 400 && text.contains("HTTP request") && text.contains("HTTPS") {
+            return Err(fault::plain_on_tls());
+        }
+        Ok(reply)
+    }
+}
+
+fn build(server: &Server, read_timeout: Duration) -> Result<reqwest::Client> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("gapless/", env!("CARGO_PKG_VERSION")))
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .http1_only()
+        // An InfluxDB repeats its error, which quotes the data, in a header.
+        .http1_ignore_invalid_headers_in_responses(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(read_timeout)
+        .tls_version_min(reqwest::tls::Version::TLS_1_2);
+    if !server.tls {
+        // A machine without certificates can still speak plain HTTP.
+        builder = builder.tls_certs_only([]);
+    } else if let Some(path) = &server.ca {
+        let pem = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+            .ok()
+            .filter(|certificates| !certificates.is_empty())
+            .ok_or_else(|| Error::location(path.display(), "holds no certificate in PEM form"))?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder.build().map_err(|error| {
+        let reason = fault::root_cause(&error);
+        let error = Error::location(server.name(), format!("TLS cannot be set up: {reason}"));
+        error.with_next("install the system's certificates, or name a file with --ca FILE")
+    })
+}
+
+fn header<'a>(response: &'a reqwest::Response, name: &str) -> Option<&'a str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+fn date(response: &reqwest::Response) -> Option<i64> {
+    let zoned = jiff::fmt::rfc2822::parse(header(response, "date")?).ok()?;
+    i64::try_from(zoned.timestamp().as_nanosecond()).ok()
+}
+
+/// Parameters as `application/x-www-form-urlencoded`; any bytes are allowed in values.
+#[must_use]
+pub fn form(parameters: &[(&str, &[u8])]) -> String {
+    let mut out = String::new();
+    for (name, value) in parameters {
+        if !out.is_empty() {
+            out.push('&');
+        }
+        out.push_str(name);
+        out.push('=');
+        for &byte in *value {
+            if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+                out.push(char::from(byte));
+            } else {
+                out.push('%');
+                out.push(char::from(b"0123456789ABCDEF"[usize::from(byte >> 4)]));
+                out.push(char::from(b"0123456789ABCDEF"[usize::from(byte & 15)]));
+            }
+        }
+    }
+    out
+}
+
+/// The error inside a reply's body, without control characters, cut to a readable length.
+fn error_text(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Failure {
+        error: String,
+    }
+    // {"error": …} in MessagePack: a map of one, the key, a string behind a head of 1 to 5 bytes.
+    const MSGPACK: &[u8] = b"\x81\xa5error";
+    let text = if let Ok(failure) = serde_json::from_slice::<Failure>(body) {
+        failure.error
+    } else if let Some(rest) = body.strip_prefix(MSGPACK) {
+        let head = match rest.first() {
+            Some(0xd9) => 2,
+            Some(0xda) => 3,
+            Some(0xdb) => 5,
+            _ => 1,
+        };
+        String::from_utf8_lossy(rest.get(head..).unwrap_or_default()).into_owned()
+    } else {
+        String::from_utf8_lossy(body).into_owned()
+    };
+    shorten(text.trim())
+}
+
+/// Text for one line of a message: no control characters, at most 400 bytes.
+#[must_use]
+pub fn shorten(text: &str) -> String {
+    let mut out = String::new();
+    for character in text.chars() {
+        if out.len() >= WORDS_MAX {
+            out.push('…');
+            break;
+        }
+        if character.is_control() {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(host: &str) -> Server {
+        Server {
+            tls: false,
+            host: host.into(),
+            port: 8086,
+            prefix: "/influx".into(),
+            user: Some("ann".into()),
+            password: Some(Secret::new("hunter2".into())),
+            ca: None,
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let client = Client::new(server("127.0.0.1"), Role::Source).unwrap();
+        let reply = Reply {
+            status: 401,
+            date: None,
+            version: None,
+            retry_after: None,
+            body: br#"{"error":"authorization failed"}"#.to_vec(),
+        };
+        let error = client.refused("ping", &reply);
+        for text in [
+            format!("{client:?}"),
+            format!("{error:?} {error}"),
+            format!("{:?}", client.request(&Call::default())),
+        ] {
+            assert!(!text.contains("hunter2") && !text.contains("aHVudGVyM"), "{text}");
+        }
+        assert!(error.to_string().contains("user \"ann\": authorization failed"));
+        assert!(error.next_step().unwrap().contains("GAPLESS_SOURCE_PASSWORD"));
+    }
+
+    #[test]
+    fn addresses_are_written_as_urls_want_them() {
+        assert_eq!(server("::1").name(), "[::1]:8086");
+        assert_eq!(server("::1").base().unwrap().as_str(), "http://[::1]:8086/influx");
+        for host in ["", "a b", "a/b", "u:p@h", "h#"] {
+            assert!(server(host).base().is_err(), "{host}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_encoded_byte_by_byte() {
+        assert_eq!(form(&[("db", b"a b&"), ("q", b"\xff\"=")]), "db=a%20b%26&q=%FF%22%3D");
+    }
+
+    #[test]
+    fn errors_are_found_in_every_form_of_reply() {
+        assert_eq!(error_text(b"{\"error\":\"no\\nway\"}\n"), "no\\nway");
+        assert_eq!(error_text(b"\x81\xa5error\xa2no"), "no");
+        assert_eq!(error_text(b"\x81\xa5error\xd9\x02no"), "no");
+        assert_eq!(error_text(b"<html>"), "<html>");
+        assert_eq!(error_text(b""), "");
+        assert!(error_text(&[b'x'; 5000]).len() < 500);
+    }
+}

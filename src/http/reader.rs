@@ -1,0 +1,100 @@
+//! A reply's body as it comes: read on tokio, decoded by whoever reads here.
+
+use super::fault;
+use bytes::Bytes;
+use std::fmt;
+use std::io::{self, Read};
+use tokio::sync::mpsc;
+
+/// Chunks that wait to be decoded; each is at most what a socket gave at once, well below 1 MiB.
+const CHUNKS_MAX: usize = 4;
+
+/// A body that is being received. Dropping it cancels the request.
+///
+/// Reading ends with 0 bytes only where the server ended the body; a connection that broke is an
+/// [`io::Error`].
+pub struct BodyReader {
+    chunks: mpsc::Receiver<io::Result<Bytes>>,
+    chunk: Bytes,
+    at: usize,
+    ended: bool,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl BodyReader {
+    pub(super) fn start(handle: &tokio::runtime::Handle, response: reqwest::Response) -> Self {
+        let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
+        Self {
+            chunks,
+            chunk: Bytes::new(),
+            at: 0,
+            ended: false,
+            task: handle.spawn(pump(response, sender)),
+        }
+    }
+
+    /// Fetches the next chunk; false at the end of the body.
+    fn refill(&mut self) -> io::Result<bool> {
+        while self.at == self.chunk.len() {
+            if self.ended {
+                return Ok(false);
+            }
+            let Some(chunk) = self.chunks.blocking_recv() else {
+                // The task says when the body ends; without that it was stopped.
+                return Err(io::Error::other("the connection was closed on this side"));
+            };
+            self.chunk = chunk?;
+            self.at = 0;
+            self.ended = self.chunk.is_empty();
+        }
+        Ok(true)
+    }
+}
+
+/// Passes chunks on; an empty one says that the body has ended.
+async fn pump(mut response: reqwest::Response, sender: mpsc::Sender<io::Result<Bytes>>) {
+    loop {
+        let chunk = match response.chunk().await {
+            Ok(Some(chunk)) if chunk.is_empty() => continue,
+            Ok(chunk) => Ok(chunk.unwrap_or_default()),
+            Err(error) => Err(broken(&error)),
+        };
+        let last = chunk.as_ref().map_or(true, Bytes::is_empty);
+        if sender.send(chunk).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+fn broken(error: &reqwest::Error) -> io::Error {
+    if error.is_timeout() {
+        io::Error::new(io::ErrorKind::TimedOut, "no further bytes in time")
+    } else {
+        io::Error::new(io::ErrorKind::ConnectionAborted, fault::root_cause(error))
+    }
+}
+
+impl Read for BodyReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() || !self.refill()? {
+            return Ok(0);
+        }
+        let ready = &self.chunk[self.at..];
+        let length = ready.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&ready[..length]);
+        self.at += length;
+        Ok(length)
+    }
+}
+
+impl Drop for BodyReader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl fmt::Debug for BodyReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BodyReader").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}

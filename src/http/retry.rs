@@ -1,0 +1,177 @@
+//! When a request is repeated: plain data, and the waiting between attempts.
+
+use super::Reply;
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+/// Longest wait that a server's `Retry-After` is granted.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// How often and how long a request is repeated after passing failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Most attempts, the first one included.
+    pub attempts: u32,
+    /// No attempt begins later than this after the first.
+    pub total: Duration,
+    /// Wait before the second attempt; it doubles from there.
+    pub first: Duration,
+    /// Longest wait that is not the server's wish.
+    pub longest: Duration,
+}
+
+impl Default for Retry {
+    /// 12 attempts within 5 minutes, waits from 0.2 to 30 seconds: long enough for a restart.
+    fn default() -> Self {
+        Self {
+            attempts: 12,
+            total: Duration::from_secs(300),
+            first: Duration::from_millis(200),
+            longest: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Retry {
+    /// How long to wait after `made` attempts, or `None` where the limits are reached.
+    ///
+    /// Waits lie between half and the whole of the doubled time, by `jitter`, so that clients which
+    /// failed together do not return together. A server's own wish counts up to a minute.
+    #[must_use]
+    pub fn delay(
+        &self,
+        made: u32,
+        elapsed: Duration,
+        after: Option<Duration>,
+        jitter: u32,
+    ) -> Option<Duration> {
+        if made >= self.attempts {
+            return None;
+        }
+        let doubled =
+            self.first.saturating_mul(1 << made.saturating_sub(1).min(20)).min(self.longest);
+        let half = doubled / 2;
+        let backoff = half + half.mul_f64(f64::from(jitter) / f64::from(u32::MAX));
+        let wait = backoff.max(after.unwrap_or_default().min(RETRY_AFTER_MAX));
+        (elapsed + wait <= self.total).then_some(wait)
+    }
+}
+
+/// Attempts at one request.
+#[derive(Debug)]
+pub struct Attempts {
+    retry: Retry,
+    started: Instant,
+    made: u32,
+}
+
+impl Attempts {
+    /// The first attempt begins now.
+    #[must_use]
+    pub fn new(retry: Retry) -> Self {
+        Self { retry, started: Instant::now(), made: 1 }
+    }
+
+    /// Attempts that were made.
+    #[must_use]
+    pub fn made(&self) -> u32 {
+        self.made
+    }
+
+    /// Waits before another attempt; false, at once, where the limits are reached.
+    pub fn wait(&mut self, after: Option<Duration>) -> bool {
+        let jitter = RandomState::new().hash_one(self.made) & u64::from(u32::MAX);
+        let jitter = u32::try_from(jitter).unwrap_or_default();
+        let elapsed = self.started.elapsed();
+        let Some(wait) = self.retry.delay(self.made, elapsed, after, jitter) else {
+            return false;
+        };
+        std::thread::sleep(wait);
+        self.made += 1;
+        true
+    }
+}
+
+/// True where a reply says that the same request may succeed later.
+#[must_use]
+pub(super) fn is_passing(reply: &Reply) -> bool {
+    match reply.status {
+        408 | 429 | 502..=504 => true,
+        500 => {
+            let words = reply.words();
+            words == "timeout" || words.contains("cache-max-memory-size exceeded")
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_and_end() {
+        let retry = Retry {
+            attempts: 4,
+            total: Duration::from_secs(100),
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(3),
+        };
+        let delay = |made, jitter| retry.delay(made, Duration::ZERO, None, jitter);
+        assert_eq!(delay(1, u32::MAX), Some(Duration::from_secs(1)));
+        assert_eq!(delay(1, 0), Some(Duration::from_millis(500)));
+        assert_eq!(delay(2, u32::MAX), Some(Duration::from_secs(2)));
+        assert_eq!(delay(3, u32::MAX), Some(Duration::from_secs(3)));
+        assert_eq!(delay(4, 0), None);
+    }
+
+    #[test]
+    fn a_servers_wish_is_granted_up_to_a_minute() {
+        let retry = Retry::default();
+        let delay = |seconds, elapsed| {
+            retry.delay(1, elapsed, Some(Duration::from_secs(seconds)), u32::MAX)
+        };
+        assert_eq!(delay(7, Duration::ZERO), Some(Duration::from_secs(7)));
+        assert_eq!(delay(86_400, Duration::ZERO), Some(RETRY_AFTER_MAX));
+        assert_eq!(delay(7, retry.total), None);
+    }
+
+    #[test]
+    fn the_total_of_the_default_waits_is_bounded() {
+        let retry = Retry::default();
+        let mut elapsed = Duration::ZERO;
+        let mut made = 1;
+        while let Some(wait) = retry.delay(made, elapsed, None, u32::MAX) {
+            elapsed += wait;
+            made += 1;
+        }
+        assert!(elapsed > Duration::from_secs(60) && elapsed <= retry.total, "{elapsed:?}");
+    }
+
+    #[test]
+    fn busy_and_refusing_servers_are_told_apart() {
+        let reply = |status, body: &str| Reply {
+            status,
+            date: None,
+            version: None,
+            retry_after: None,
+            body: body.as_bytes().to_vec(),
+        };
+        for (status, body) in [
+            (503, ""),
+            (429, ""),
+            (500, r#"{"error":"timeout"}"#),
+            (500, r#"{"error":"engine: cache-max-memory-size exceeded: (1/2)"}"#),
+        ] {
+            assert!(is_passing(&reply(status, body)), "{status} {body}");
+        }
+        for (status, body) in [
+            (204, ""),
+            (400, r#"{"error":"timeout"}"#),
+            (500, r#"{"error":"retention policy not found: timeout"}"#),
+            (404, ""),
+        ] {
+            assert!(!is_passing(&reply(status, body)), "{status} {body}");
+        }
+    }
+}

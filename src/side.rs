@@ -1,0 +1,288 @@
+//! Opens what a location names, as a source or as a destination.
+
+use crate::archive::{self, Header};
+use crate::compress::Input;
+use crate::copy;
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Client, Role, Secret, Server};
+use crate::influxql;
+use crate::location::{InfluxLocation, Location};
+use crate::plan::{Grid, Held, Namespace, RpSettings, SHARD_DURATION};
+use crate::reject::Rejects;
+use crate::sink::Sink;
+use crate::sink::archive::ArchiveSink;
+use crate::sink::influx::{self, Influx};
+use crate::sink::null::Null;
+use crate::source::Source;
+use crate::source::archive::ArchiveSource;
+use crate::source::influx_http::InfluxHttp;
+use crate::source::line_file::{self, LineFile};
+use crate::units::Pair;
+use crate::window::DAY;
+use std::io::ErrorKind as IoErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How servers are reached.
+#[derive(Debug, Default)]
+pub struct Access {
+    /// Password of the user in the location.
+    pub password: Option<Secret>,
+    /// Certificates that are trusted besides the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// A side that is read.
+#[expect(missing_debug_implementations, reason = "neither seam asks for Debug")]
+pub struct SourceSide {
+    /// Reads it.
+    pub source: Box<dyn Source>,
+    /// What a line protocol input held besides.
+    pub lines: Option<line_file::Stats>,
+    /// The server's clock, nanoseconds: the side takes writes while it is read.
+    pub clock: Option<i64>,
+}
+
+/// Opens a source, recognised by its content.
+///
+/// # Errors
+/// Where there is nothing, or nothing that is known.
+pub fn open_source(
+    location: &Location,
+    access: Access,
+    role: Role,
+    options: &line_file::Options,
+    rejects: &Rejects,
+    warn: &dyn Fn(&str),
+) -> Result<SourceSide> {
+    let lines = |input: Input| -> Result<SourceSide> {
+        let file = LineFile::read(&location.to_string(), input, options, rejects, warn)?;
+        let lines = Some(file.stats().clone());
+        Ok(SourceSide { source: Box::new(file), lines, clock: None })
+    };
+    match location {
+        Location::Stdin => lines(Input::stdin()),
+        Location::Path(path) if path.is_dir() => {
+            let source = Box::new(open_directory(path)?);
+            Ok(SourceSide { source, lines: None, clock: None })
+        }
+        Location::Path(path) => lines(Input::open(path)?),
+        Location::Influx(influx) => {
+            let client = connect(influx, access, role)?;
+            let (database, rp) = (influx.database.clone(), influx.retention_policy.clone());
+            let source = InfluxHttp::new(Arc::clone(&client), database, rp)?;
+            Ok(SourceSide { source: Box::new(source), lines: None, clock: client.clock() })
+        }
+        Location::Null => Err(Error::usage("null: cannot be read: it stores nothing")),
+    }
+}
+
+fn open_directory(path: &Path) -> Result<ArchiveSource> {
+    if archive::is_archive(path) {
+        return ArchiveSource::open(path);
+    }
+    Err(Error::location(
+        path.display(),
+        "the directory is nothing known: a gapless archive has a manifest.json, and this version \
+         reads no other directory",
+    ))
+}
+
+fn connect(location: &InfluxLocation, access: Access, role: Role) -> Result<Arc<Client>> {
+    let server = Server {
+        tls: location.tls,
+        host: location.host.clone(),
+        port: location.port,
+        prefix: location.prefix.clone(),
+        user: location.user.clone(),
+        password: access.password,
+        ca: access.ca,
+    };
+    Ok(Arc::new(Client::new(server, role)?))
+}
+
+/// How a destination is written.
+#[derive(Debug)]
+pub struct Writing {
+    /// Create what is missing.
+    pub create: bool,
+    /// Options of writes to a server.
+    pub influx: influx::Options,
+    /// What an archive says about where it comes from.
+    pub header: Header,
+}
+
+/// A side that is filled.
+#[expect(missing_debug_implementations, reason = "neither seam asks for Debug")]
+pub enum DestinationSide {
+    /// An InfluxDB 1.x server.
+    Influx(Box<InfluxSide>),
+    /// An archive that is being made.
+    NewArchive {
+        /// Writes it.
+        sink: ArchiveSink,
+        /// Reads back what is closed.
+        reader: ArchiveSource,
+    },
+    /// An archive that exists: it is compared, never changed.
+    Archive(ArchiveSource),
+    /// Counts only.
+    Null(Null),
+}
+
+/// An InfluxDB 1.x server that is filled and read back.
+#[expect(missing_debug_implementations, reason = "neither seam asks for Debug")]
+pub struct InfluxSide {
+    reader: InfluxHttp,
+    sink: Influx,
+}
+
+/// Opens a destination. On a server, the namespaces of `pairs` must exist or are created.
+///
+/// # Errors
+/// Where it cannot be reached or made.
+pub fn open_destination(
+    location: &Location,
+    access: Access,
+    writing: Writing,
+    pairs: &[Pair],
+) -> Result<DestinationSide> {
+    match location {
+        Location::Null => Ok(DestinationSide::Null(Null)),
+        Location::Stdin => Err(Error::usage("- is no destination")),
+        Location::Path(path) => open_archive(path, writing.header),
+        Location::Influx(influx) => {
+            let client = connect(influx, access, Role::Destination)?;
+            for pair in pairs {
+                ensure(&client, &pair.destination, pair.source.settings.as_ref(), writing.create)?;
+            }
+            let (database, rp) = (influx.database.clone(), influx.retention_policy.clone());
+            let reader = InfluxHttp::new(Arc::clone(&client), database, rp)?;
+            let sink = Influx::new(client, writing.influx)?;
+            Ok(DestinationSide::Influx(Box::new(InfluxSide { reader, sink })))
+        }
+    }
+}
+
+fn open_archive(path: &Path, header: Header) -> Result<DestinationSide> {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => Ok(DestinationSide::Archive(open_directory(path)?)),
+        Ok(_) => Err(Error::location(
+            path.display(),
+            "exists and is no directory: an archive is made as a new directory",
+        )),
+        Err(error) if error.kind() == IoErrorKind::NotFound => {
+            let sink = ArchiveSink::create(path, header)?;
+            let reader = sink.reader();
+            Ok(DestinationSide::NewArchive { sink, reader })
+        }
+        Err(error) => Err(Error::io(path, "look at", error)),
+    }
+}
+
+/// Makes sure that a database and RP exist. They are created only when asked for, and an RP with
+/// the settings that the source has.
+fn ensure(
+    client: &Client,
+    namespace: &Namespace,
+    settings: Option<&RpSettings>,
+    create: bool,
+) -> Result<()> {
+    let Namespace { database, retention_policy } = namespace;
+    if database.is_empty() {
+        return Err(Error::usage(format!(
+            "the source names no database: name one at the destination, as in influxdb://{}/DB",
+            client.name()
+        )));
+    }
+    if !influxql::databases(client)?.contains(database) {
+        if !create {
+            return Err(missing(client, &format!("database {database:?}"), settings));
+        }
+        influxql::create_database(client, database)?;
+    }
+    let rp_held = || -> Result<bool> {
+        let held = influxql::retention_policies(client, database)?;
+        Ok(held.iter().any(|(name, _)| name == retention_policy))
+    };
+    if retention_policy.is_empty() || rp_held()? {
+        return Ok(());
+    }
+    if !create {
+        let what = format!("retention policy {retention_policy:?} of database {database:?}");
+        return Err(missing(client, &what, settings));
+    }
+    influxql::create_retention_policy(client, database, retention_policy, settings)
+}
+
+fn missing(client: &Client, what: &str, settings: Option<&RpSettings>) -> Error {
+    let place = format!("on {}", client.name());
+    let with = match settings {
+        Some(_) => "with the settings of the source",
+        None => "with the server's default settings, since the source names none",
+    };
+    Error::from(ErrorKind::NotFound { what: what.to_owned(), place }).with_next(format!(
+        "nothing was sent: check the name, or let gapless copy --create make it, {with}"
+    ))
+}
+
+impl DestinationSide {
+    /// Reads back what is stored.
+    #[must_use]
+    pub fn reader(&self) -> Option<&dyn Source> {
+        match self {
+            Self::Influx(influx) => Some(&influx.reader),
+            Self::NewArchive { reader, .. } | Self::Archive(reader) => Some(reader),
+            Self::Null(_) => None,
+        }
+    }
+
+    /// Where rows are written, if they may be.
+    #[must_use]
+    pub fn sink(&self) -> Option<&dyn Sink> {
+        match self {
+            Self::Influx(influx) => Some(&influx.sink),
+            Self::NewArchive { sink, .. } => Some(sink),
+            Self::Archive(_) => None,
+            Self::Null(null) => Some(null),
+        }
+    }
+
+    /// The side for a copy, if it may be written.
+    #[must_use]
+    pub fn destination(&self) -> Option<copy::Destination<'_>> {
+        Some(copy::Destination { reader: self.reader(), sink: self.sink()? })
+    }
+
+    /// True where a field has one type in a shard group.
+    #[must_use]
+    pub fn one_type(&self) -> bool {
+        matches!(self, Self::Influx(_))
+    }
+
+    /// The grid by which a namespace is filled.
+    ///
+    /// # Errors
+    /// Where a server cannot be asked.
+    pub fn grid(&self, namespace: &Namespace) -> Result<Grid> {
+        match self {
+            Self::Influx(influx) => server_grid(&influx.reader.namespaces()?, namespace),
+            Self::NewArchive { .. } | Self::Archive(_) => Ok(Grid { duration: DAY }),
+            Self::Null(_) => Ok(Grid { duration: SHARD_DURATION }),
+        }
+    }
+}
+
+/// The shard groups of a namespace; an empty RP name stands for the default one.
+fn server_grid(held: &[Held], namespace: &Namespace) -> Result<Grid> {
+    let settings = held
+        .iter()
+        .filter(|held| held.namespace.database == namespace.database)
+        .filter_map(|held| Some((&held.namespace.retention_policy, held.settings.as_ref()?)))
+        .find(|(name, settings)| match namespace.retention_policy.as_str() {
+            "" => settings.default,
+            wanted => *name == wanted,
+        });
+    let duration = settings.map_or(SHARD_DURATION, |(_, settings)| settings.shard_duration);
+    Ok(Grid { duration })
+}
