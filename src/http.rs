@@ -18,6 +18,7 @@ pub use retry::{Attempts, Retry};
 
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -139,6 +140,23 @@ pub struct Body(bytes::Bytes);
 impl From<Vec<u8>> for Body {
     fn from(bytes: Vec<u8>) -> Self {
         Self(bytes.into())
+    }
+}
+
+impl Body {
+    /// A part of it, which shares its bytes.
+    ///
+    /// # Panics
+    /// Where the part is not inside.
+    #[must_use]
+    pub fn part(&self, range: Range<usize>) -> Self {
+        Self(self.0.slice(range))
+    }
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 

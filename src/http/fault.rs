@@ -20,8 +20,10 @@ pub struct Fault {
 pub enum FaultKind {
     /// It will be the same next time.
     Permanent,
-    /// It may pass. The request may have been carried out.
+    /// There is no connection; it may pass.
     Passing,
+    /// The connection broke; it may pass. The request may have been carried out.
+    Broken,
     /// Nothing came in time. The request may have been carried out.
     Timeout,
     /// The head of the reply is too long or malformed. The request was carried out or refused.
@@ -37,7 +39,7 @@ impl Fault {
     /// True where the same request may succeed later.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self.kind, FaultKind::Passing | FaultKind::Timeout)
+        matches!(self.kind, FaultKind::Passing | FaultKind::Broken | FaultKind::Timeout)
     }
 }
 
@@ -55,7 +57,13 @@ pub(super) fn of(error: &reqwest::Error, server: &Server, reached: bool) -> Faul
     if let Some(tls) = find::<rustls::Error>(error) {
         return of_tls(tls, server, reached);
     }
-    let passing = if error.is_timeout() { FaultKind::Timeout } else { FaultKind::Passing };
+    let passing = if error.is_connect() {
+        FaultKind::Passing
+    } else if error.is_timeout() {
+        FaultKind::Timeout
+    } else {
+        FaultKind::Broken
+    };
     if let Some(http) = find::<hyper::Error>(error)
         && http.is_parse()
     {
@@ -159,4 +167,44 @@ pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> Server {
+        Server {
+            tls: true,
+            host: "db.example".into(),
+            port: 8086,
+            prefix: String::new(),
+            user: None,
+            password: None,
+            ca: None,
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_used_says_why() {
+        use rustls::CertificateError::{Expired, NotValidForName, UnknownIssuer};
+        for (certificate, reason, next) in [
+            (NotValidForName, "not made out to \"db.example\"", "as its certificate does"),
+            (Expired, "expired", "renew"),
+            (UnknownIssuer, "not trusted", "--ca FILE"),
+        ] {
+            let fault = of_tls(&rustls::Error::InvalidCertificate(certificate), &server(), true);
+            assert_eq!(fault.kind, FaultKind::Permanent, "{fault:?}");
+            assert!(fault.reason.contains(reason), "{fault:?}");
+            assert!(fault.next.as_ref().is_some_and(|words| words.contains(next)), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_io_error_wraps_is_found() {
+        let inner = io::Error::other(rustls::Error::DecryptError);
+        let outer = io::Error::other(inner);
+        assert!(find::<rustls::Error>(&outer).is_some());
+        assert!(find::<hyper::Error>(&outer).is_none());
+    }
 }

@@ -1,5 +1,8 @@
 //! Where batches go: the seam between encoded rows and the place that stores them.
 
+pub mod influx;
+pub mod refusal;
+
 use crate::error::Result;
 use crate::plan::Namespace;
 use crate::window::Window;

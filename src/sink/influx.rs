@@ -1,0 +1,455 @@
+//! InfluxDB 1.x over HTTP as a destination: batches in, acknowledgements out.
+//!
+//! A batch that is refused in part is halved until the offending rows stand alone, in the order of
+//! the batch: a half is sent, and halved again where it is refused, before the next. A bad row
+//! costs about two requests for each halving, and a batch never more than [`REQUESTS_MAX`]. Rows
+//! that were stored meanwhile are sent again, which changes nothing: a server keeps one value for
+//! each cell.
+//!
+//! Invariant: a row is acknowledged by the 204 of a request that held it, or refused by the reply
+//! to a request that held it alone.
+
+use super::refusal::{self, Verdict};
+use super::{Ack, Batch, Refusal, Sink};
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Attempts, Body, Call, Client, Fault, FaultKind, Reply};
+use crate::influxql;
+use crate::line::decode::{Decoder, Item, Options as LineOptions};
+use crate::plan::Namespace;
+use crate::window::Window;
+use std::io::Write;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Most requests for one batch: enough to refuse each of 16,384 rows alone.
+pub const REQUESTS_MAX: u64 = 32_768;
+/// Failures of one request after which less is sent at once.
+const TRIES_BEFORE_SPLIT: u32 = 2;
+/// Rows that may fail a server in a way that is not known, before it must have stored another.
+const UNCLEAR_MAX: u32 = 8;
+
+/// How many nodes of a cluster must have stored a write before it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Any node, even one that only keeps it for another.
+    Any,
+    /// One node that owns it.
+    One,
+    /// Most of the nodes that own it.
+    Quorum,
+    /// Every node that owns it.
+    All,
+}
+
+impl Consistency {
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::One => "one",
+            Self::Quorum => "quorum",
+            Self::All => "all",
+        }
+    }
+}
+
+impl std::str::FromStr for Consistency {
+    type Err = Error;
+
+    /// # Errors
+    /// A usage error for any other word.
+    fn from_str(word: &str) -> Result<Self> {
+        [Self::Any, Self::One, Self::Quorum, Self::All]
+            .into_iter()
+            .find(|consistency| consistency.name() == word)
+            .ok_or_else(|| {
+                Error::usage(format!("unknown consistency {word:?}"))
+                    .with_next("use any, one, quorum or all")
+            })
+    }
+}
+
+/// How batches are sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Asked of a cluster; the server's default where it is `None`.
+    pub consistency: Option<Consistency>,
+    /// Bodies are compressed, on the calling thread.
+    pub gzip: bool,
+}
+
+/// A server that stores batches.
+#[derive(Debug)]
+pub struct Influx {
+    client: Arc<Client>,
+    options: Options,
+}
+
+impl Influx {
+    /// Asks the server whether it is an InfluxDB 1.x.
+    ///
+    /// # Errors
+    /// Where it cannot be reached or is none.
+    pub fn new(client: Arc<Client>, options: Options) -> Result<Self> {
+        influxql::ping(&client)?;
+        Ok(Self { client, options })
+    }
+
+    /// Host and port.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.client.name()
+    }
+}
+
+impl Sink for Influx {
+    fn write(&self, batch: Batch) -> Result<Ack> {
+        Job::new(self, batch).run()
+    }
+
+    fn close_unit(&self, _namespace: &Namespace, _window: Window) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What became of one request.
+enum Outcome {
+    Reply(Reply),
+    Fault(Fault),
+}
+
+impl Outcome {
+    fn judge(&self) -> Verdict {
+        let fault = match self {
+            Self::Reply(reply) => return refusal::judge(reply.status, &reply.body),
+            Self::Fault(fault) => fault,
+        };
+        match fault.kind {
+            FaultKind::Permanent => Verdict::Permanent { reason: fault.reason.clone() },
+            FaultKind::Passing => Verdict::BackOff,
+            // A server that refuses a large body may close before it was taken.
+            FaultKind::Broken | FaultKind::Timeout => Verdict::Slow,
+            // A server repeats its refusal, with the lines it concerns, in a header of the reply.
+            FaultKind::Unreadable => {
+                Verdict::Partly { reason: "a refusal that is too long to be read".into() }
+            }
+        }
+    }
+
+    fn status(&self) -> u16 {
+        match self {
+            Self::Reply(reply) => reply.status,
+            Self::Fault(_) => 0,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Reply(reply) => reply.retry_after,
+            Self::Fault(_) => None,
+        }
+    }
+}
+
+/// One batch being stored.
+struct Job<'a> {
+    sink: &'a Influx,
+    namespace: Namespace,
+    body: Body,
+    what: String,
+    /// Where each row stands in the body, once that is needed.
+    rows: Option<Vec<Range<usize>>>,
+    /// Runs of rows to be sent, the next one last; `None` stands for all rows.
+    todo: Vec<Option<Range<usize>>>,
+    /// Attempts since the server last answered with a decision.
+    attempts: Attempts,
+    ack: Ack,
+    /// A request of this batch was acknowledged.
+    stored: bool,
+    /// Rows that were refused for an unknown reason.
+    unclear: u32,
+    /// HTTP status that came with that reason.
+    unclear_status: u16,
+}
+
+impl<'a> Job<'a> {
+    fn new(sink: &'a Influx, batch: Batch) -> Self {
+        Self {
+            sink,
+            what: format!("a write to {}", batch.namespace),
+            namespace: batch.namespace,
+            body: Body::from(batch.body),
+            rows: None,
+            todo: vec![None],
+            attempts: Attempts::new(sink.client.retry()),
+            ack: Ack::default(),
+            stored: false,
+            unclear: 0,
+            unclear_status: 0,
+        }
+    }
+
+    fn run(mut self) -> Result<Ack> {
+        while let Some(run) = self.todo.pop() {
+            self.store(run)?;
+        }
+        if self.unclear > 0 && !self.stored {
+            return Err(self.server_fails());
+        }
+        Ok(self.ack)
+    }
+
+    /// Sends a run of rows until it is stored, refused or cut into shorter ones.
+    fn store(&mut self, run: Option<Range<usize>>) -> Result<()> {
+        let body = self.encode(run.as_ref())?;
+        let (mut slow, mut unclear) = (0, 0);
+        loop {
+            let outcome = self.send(&body)?;
+            let verdict = outcome.judge();
+            slow += u32::from(verdict == Verdict::Slow);
+            unclear += u32::from(matches!(verdict, Verdict::Unclear { .. }));
+            match verdict {
+                Verdict::Stored => {
+                    self.stored = true;
+                    self.decided();
+                    return Ok(());
+                }
+                Verdict::Permanent { .. } => return Err(self.failed(outcome)),
+                Verdict::Split => {
+                    self.decided();
+                    self.halve(run, "the row alone is larger than the server takes".into());
+                    return Ok(());
+                }
+                Verdict::Partly { reason } => {
+                    self.decided();
+                    self.halve(run, reason);
+                    return Ok(());
+                }
+                Verdict::Slow if slow >= TRIES_BEFORE_SPLIT && self.is_long(run.as_ref()) => {
+                    self.halve(run, String::new());
+                    return Ok(());
+                }
+                // A part of a batch was tried before, as part of the whole.
+                Verdict::Unclear { reason }
+                    if unclear >= TRIES_BEFORE_SPLIT
+                        || run.is_some() && self.is_long(run.as_ref()) =>
+                {
+                    self.unclear_status = outcome.status();
+                    return self.isolate(run, reason);
+                }
+                Verdict::Unclear { .. } | Verdict::Slow | Verdict::BackOff => {}
+            }
+            if !self.attempts.wait(outcome.retry_after()) {
+                return Err(self.failed(outcome));
+            }
+            self.ack.retries += 1;
+        }
+    }
+
+    /// The server decided about a request: it works, so that later failures have time to pass.
+    fn decided(&mut self) {
+        self.attempts = Attempts::new(self.sink.client.retry());
+    }
+
+    fn send(&mut self, body: &Body) -> Result<Outcome> {
+        if self.ack.requests >= REQUESTS_MAX {
+            return Err(self.too_many_refused());
+        }
+        self.ack.requests += 1;
+        let namespace = &self.namespace;
+        let mut query =
+            vec![("db", namespace.database.as_bytes()), ("precision", b"ns".as_slice())];
+        if !namespace.retention_policy.is_empty() {
+            query.push(("rp", namespace.retention_policy.as_bytes()));
+        }
+        if let Some(consistency) = self.sink.options.consistency {
+            query.push(("consistency", consistency.name().as_bytes()));
+        }
+        let mut headers = vec![("Content-Type", "text/plain; charset=utf-8")];
+        if self.sink.options.gzip {
+            headers.push(("Content-Encoding", "gzip"));
+        }
+        let call = Call {
+            what: &self.what,
+            path: "/write",
+            query: &query,
+            headers: &headers,
+            body: Some(body.clone()),
+        };
+        Ok(match self.sink.client.once(&call) {
+            Ok(reply) => Outcome::Reply(reply),
+            Err(fault) => Outcome::Fault(fault),
+        })
+    }
+
+    /// The body of a request for a run of rows.
+    fn encode(&self, run: Option<&Range<usize>>) -> Result<Body> {
+        let body = match (run, &self.rows) {
+            (Some(run), Some(rows)) if !run.is_empty() => {
+                self.body.part(rows[run.start].start..rows[run.end - 1].end)
+            }
+            _ => self.body.clone(),
+        };
+        if !self.sink.options.gzip {
+            return Ok(body);
+        }
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let compressed = encoder.write_all(body.as_ref()).and_then(|()| encoder.finish());
+        let compressed = compressed.map_err(|error| Error::io("a batch", "compress", error))?;
+        Ok(Body::from(compressed))
+    }
+
+    /// Where each row stands, found out when it is first needed.
+    fn rows(&mut self) -> &[Range<usize>] {
+        self.rows.get_or_insert_with(|| rows_of(self.body.as_ref()))
+    }
+
+    /// True where there is more than one row.
+    fn is_long(&mut self, run: Option<&Range<usize>>) -> bool {
+        run.map_or_else(|| self.rows().len(), ExactSizeIterator::len) > 1
+    }
+
+    /// Cuts a run into two that are sent next, or refuses the only row that it holds.
+    fn halve(&mut self, run: Option<Range<usize>>, reason: String) {
+        let all = self.rows().len();
+        let run = run.unwrap_or(0..all);
+        if run.len() <= 1 {
+            self.refuse(&run, reason);
+            return;
+        }
+        let middle = run.start + run.len() / 2;
+        self.todo.push(Some(middle..run.end));
+        self.todo.push(Some(run.start..middle));
+    }
+
+    fn refuse(&mut self, run: &Range<usize>, reason: String) {
+        let row = self.rows.as_ref().and_then(|rows| rows.get(run.start));
+        let bytes = row.map_or(self.body.as_ref(), |row| &self.body.as_ref()[row.clone()]);
+        let line = bytes.strip_suffix(b"\n").unwrap_or(bytes).to_vec();
+        self.ack.refused.push(Refusal { line, reason });
+    }
+
+    /// Halves a run that makes the server fail, or refuses the row that does, unless the server
+    /// fails at everything.
+    fn isolate(&mut self, run: Option<Range<usize>>, reason: String) -> Result<()> {
+        self.unclear += u32::from(!self.is_long(run.as_ref()));
+        self.halve(run, reason);
+        if !self.stored && self.unclear >= UNCLEAR_MAX {
+            return Err(self.server_fails());
+        }
+        Ok(())
+    }
+
+    /// The error of a reply after which this batch is given up.
+    fn failed(&self, outcome: Outcome) -> Error {
+        let client = &self.sink.client;
+        let reply = match outcome {
+            Outcome::Reply(reply) => reply,
+            Outcome::Fault(fault) => return client.failed(fault, self.attempts.made()),
+        };
+        let (name, words) = (client.name(), reply.words());
+        let namespace = &self.namespace;
+        let missing = |what: &str, named: &str| {
+            let what = format!("{what} {named:?}");
+            Error::from(ErrorKind::NotFound { what, place: format!("on {name}") }).with_next(
+                "create it there, or let gapless create it as it is at the source with --create",
+            )
+        };
+        if words.starts_with("database not found") {
+            return missing("database", &namespace.database);
+        }
+        if words.starts_with("retention policy not found") {
+            let what = format!("in database {:?} the retention policy", namespace.database);
+            return missing(&what, &namespace.retention_policy);
+        }
+        client.refused(&self.what, &reply)
+    }
+
+    fn server_fails(&self) -> Error {
+        let refusal = self.ack.refused.first();
+        Error::from(ErrorKind::Refused {
+            server: self.sink.client.name(),
+            request: self.what.clone(),
+            status: self.unclear_status,
+            message: refusal.map(|refusal| refusal.reason.clone()).unwrap_or_default(),
+        })
+        .with_next(
+            "see the log of the server: it stored no row of a batch, and gave no known reason",
+        )
+    }
+
+    fn too_many_refused(&self) -> Error {
+        let (count, first) = (self.ack.refused.len(), self.ack.refused.first());
+        let reason = first.map(|first| first.reason.as_str()).unwrap_or_default();
+        let message = format!(
+            "{} refused {count} rows of one batch for {}, the first with: {reason}",
+            self.sink.client.name(),
+            self.namespace
+        );
+        Error::from(ErrorKind::Data(message))
+            .with_next("if whole measurements cannot be stored, leave them out with --exclude")
+    }
+}
+
+/// Where the rows of a body stand, each with its final line feed.
+fn rows_of(body: &[u8]) -> Vec<Range<usize>> {
+    let mut decoder =
+        Decoder::new(LineOptions { line_bytes_max: usize::MAX, ..LineOptions::default() });
+    decoder.feed(body);
+    decoder.finish();
+    let mut rows = Vec::new();
+    let mut at = 0;
+    while let Ok(Some(item)) = decoder.next_item() {
+        let (text, is_row) = match item {
+            Item::Row(row) => (row.text, true),
+            Item::Bad(bad) => (bad.text, true),
+            Item::Comment(text) => (text, false),
+        };
+        // Blank lines, which are no items, may stand before it.
+        while at < body.len() && !body[at..].starts_with(text) {
+            at += 1;
+        }
+        let end = (at + text.len() + 1).min(body.len());
+        if is_row {
+            rows.push(at..end);
+        }
+        at = end;
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_whatever_they_hold() {
+        let lines: [&[u8]; 5] = [
+            b"m v=\"a\nb\" 1\n",
+            b"m,t=x\\\ny v=1 2\n",
+            b"this is no row\n",
+            b"m v=\"\nm v=1 1\n\" 3\n",
+            b"m v=1 4",
+        ];
+        let body = lines.concat();
+        let rows = rows_of(&body);
+        let found: Vec<&[u8]> = rows.iter().map(|row| &body[row.clone()]).collect();
+        assert_eq!(found, lines);
+    }
+
+    #[test]
+    fn blank_lines_and_comments_are_no_rows() {
+        let body = b"\n \n# c\n m v=1 1\n\n\nm v=2 2\n";
+        let rows = rows_of(body);
+        let found: Vec<&[u8]> = rows.iter().map(|row| &body[row.clone()]).collect();
+        assert_eq!(found, [&b" m v=1 1\n"[..], b"m v=2 2\n"]);
+    }
+
+    #[test]
+    fn consistency_is_read_by_its_word() {
+        assert_eq!("quorum".parse::<Consistency>().unwrap(), Consistency::Quorum);
+        assert!("most".parse::<Consistency>().is_err());
+    }
+}
