@@ -215,6 +215,25 @@ fn types_that_change_between_shard_groups_are_exact() {
 }
 
 #[test]
+fn spellings_of_one_series_that_queries_mix_are_an_error() {
+    // Seen with the index `inmem` once the server was started again.
+    let mut influxd = Influxd::start();
+    influxd.create_database("d");
+    influxd.write("d", "n\\=x v=1 1000");
+    influxd.write("d", "n=x v=2 1000\nother v=1 1");
+    influxd.restart();
+    let source = source(&influxd, "d");
+    let partitions = source.plan(&scope("d", "autogen")).unwrap();
+    let of = |name: &[u8]| {
+        let found = partitions.iter().find(|one| one.measurement.as_deref() == Some(name));
+        read_partition(&source, found.unwrap())
+    };
+    let error = of(b"n=x").unwrap_err();
+    assert!(error.to_string().contains("several spellings"), "{error}");
+    assert!(of(b"other").is_ok());
+}
+
+#[test]
 fn a_narrower_window_is_cut_to_the_nanosecond() {
     let influxd = Influxd::start();
     influxd.create_database("d");
@@ -441,6 +460,42 @@ fn a_bad_row_among_a_thousand_stands_alone() {
     assert_eq!(refused[1], (rows[500].clone(), "missing field value"));
     assert_eq!(influxd.count("d", ""), 998);
     assert!(ack.requests <= 2 * 2 * 10 + 1, "{} requests", ack.requests);
+}
+
+#[test]
+fn refusals_that_quote_awkward_rows_are_understood() {
+    let influxd = Influxd::start();
+    influxd.create_database("d");
+    let mut rows = lines(50);
+    rows[10] = "m v=\u{1}\u{7f}\r\u{e9} 10".into();
+    rows[20] = format!("m v={} 20", "x".repeat(700_000));
+    rows[30] = "m v=': dropped=7 30".into();
+    let ack = sink(&influxd, Options::default()).write(batch("d", &rows)).unwrap();
+    let refused = refused(&ack);
+    let found: Vec<&String> = refused.iter().map(|(line, _)| line).collect();
+    assert_eq!(found, [&rows[10], &rows[20], &rows[30]]);
+    assert_eq!(refused[0].1, "invalid boolean");
+    assert_eq!(influxd.count("d", ""), 47);
+}
+
+#[test]
+fn batches_are_written_from_many_threads() {
+    let influxd = Influxd::start();
+    influxd.create_database("d");
+    let sink = sink(&influxd, Options { gzip: true, ..Options::default() });
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let sink = &sink;
+            scope.spawn(move || {
+                for part in 0..10 {
+                    let row = |at| format!("m,t={thread} v={at}i {}", part * 100 + at);
+                    let rows: Vec<String> = (0..100).map(row).collect();
+                    assert!(sink.write(batch("d", &rows)).unwrap().refused.is_empty());
+                }
+            });
+        }
+    });
+    assert_eq!(influxd.count("d", ""), 8_000);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::plan::Namespace;
 use crate::series::{Printable, Series};
 use crate::source::Reader;
 use crate::value::{FieldType, Value};
-use crate::window::Window;
+use crate::window::{Window, format_time};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -50,6 +50,8 @@ struct Rows {
     series: Option<Arc<Series>>,
     /// Its number in the log, once it has a row there.
     number: Option<u32>,
+    /// Time of its newest row.
+    newest: Option<i64>,
     columns: Columns,
 }
 
@@ -66,6 +68,8 @@ enum Stop {
     Problem(Problem),
     /// A value is of a type, or a field, that the server did not list.
     Unlisted(String),
+    /// A time of a series came twice, or came late.
+    Aliased(String),
 }
 
 impl From<Problem> for Stop {
@@ -137,6 +141,16 @@ impl<'a> QueryReader<'a> {
                     return Err(influxql::failed(client, &self.query.statement, &problem));
                 }
             }
+            Stop::Aliased(place) => {
+                let message = format!(
+                    "{} shows {place} more than once: it stores several spellings of one series \
+                     key, and its queries mix them",
+                    client.name()
+                );
+                return Err(Error::from(ErrorKind::Data(message)).with_next(
+                    "read the snapshot port, the data directory or a backup, where they are apart",
+                ));
+            }
             Stop::Unlisted(_) if !self.refreshed && !self.handed_out => {
                 // A live source may have got a new field since it was planned.
                 self.refreshed = true;
@@ -204,7 +218,7 @@ impl Rows {
         types: impl Fn(&[u8]) -> Vec<FieldType>,
     ) -> Result<(), Stop> {
         self.number = None;
-        self.series = None;
+        let before = self.series.take();
         if fragment.name != measurement {
             if influxql::matches_also(measurement, &fragment.name) {
                 return Ok(());
@@ -220,7 +234,11 @@ impl Rows {
             .tags
             .iter()
             .map(|(key, value)| (key.clone().into_boxed_slice(), value.clone().into_boxed_slice()));
-        self.series = Some(Arc::new(key::build(measurement, tags.collect())));
+        let series = key::build(measurement, tags.collect());
+        if before.is_none_or(|before| *before != series) {
+            self.newest = None;
+        }
+        self.series = Some(Arc::new(series));
         Ok(())
     }
 
@@ -233,6 +251,9 @@ impl Rows {
         let time = influxql::row_time(fragment, row).map_err(Stop::malformed)?;
         if !window.contains(time) {
             return Err(Stop::malformed(format!("the time {time} was not asked for")));
+        }
+        if self.newest.replace(time).is_some_and(|newest| newest >= time) {
+            return Err(Stop::Aliased(format!("{series} at {}", format_time(time))));
         }
         let mut begun = false;
         for (at, name) in self.columns.names.iter().enumerate().skip(1) {
