@@ -22,6 +22,11 @@ pub(super) const TIME: &[u8] = b"time";
 const DAMAGED: &str = "a closing quote is followed by other bytes: the server drops the last of \
                        them and stores the rest as part of the string";
 
+/// Seen on a build of 1.6.7: it stores such a name, and after a restart it cannot read its list of
+/// fields (`fields.idx`) and refuses to open the shard.
+pub(super) const NOT_UTF8: &str = "a measurement or field key that is not UTF-8: some servers \
+                                   cannot open the shard again after a restart";
+
 /// Bytes of a line, or of what was unescaped from it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece {
@@ -97,6 +102,9 @@ impl Fields {
             let length = rest.iter().position(|byte| matches!(byte, b'=' | b',' | b' ' | b'\\'))?;
             if rest[length] != b'=' || length == 0 || length > names_max {
                 return None;
+            }
+            if !is_utf8(&rest[..length]) {
+                self.warning = Some(NOT_UTF8);
             }
             let (end, cell) = self.plain_value(text, at + length + 1)?;
             if &rest[..length] == TIME {
@@ -182,6 +190,9 @@ impl Fields {
             self.dropped_time = true;
             return;
         }
+        if !is_utf8(self.bytes(text, name)) {
+            self.warning = Some(NOT_UTF8);
+        }
         let at = value.start;
         match self.evaluate(&text[value], at) {
             Ok(cell) => self.slots.push((name, cell)),
@@ -265,6 +276,11 @@ impl Fields {
         let source = if piece.unescaped { &self.unescaped } else { text };
         &source[piece.start..piece.end]
     }
+}
+
+/// True for text that a server can keep in its list of measurements and fields.
+pub(super) fn is_utf8(name: &[u8]) -> bool {
+    name.is_ascii() || std::str::from_utf8(name).is_ok()
 }
 
 /// Fields up to which comparing each with each is cheaper than sorting.

@@ -10,7 +10,7 @@
 //! that a server looks for when it is asked for that identity.
 
 use super::escape::{self, escape, unescaped};
-use super::fields::TIME;
+use super::fields::{TIME, is_utf8};
 use super::{Fault, KEY_BYTES_MAX};
 use crate::series::{Series, Tag};
 use memchr::memchr_iter;
@@ -93,6 +93,7 @@ pub(super) struct Scan {
     key: Vec<u8>,
     tags: Vec<TagAt>,
     time_tag: bool,
+    odd_measurement: bool,
 }
 
 impl Scan {
@@ -108,6 +109,7 @@ impl Scan {
         if self.key.len() > KEY_BYTES_MAX {
             return Err(Fault::key_too_long(end, self.key.len()));
         }
+        self.odd_measurement = !is_utf8(cut(&self.key, b',').0);
         self.raw.extend_from_slice(&text[..=end]);
         Ok(end)
     }
@@ -160,6 +162,11 @@ impl Scan {
     /// True where a tag is called `time`.
     pub(super) fn has_time_tag(&self) -> bool {
         self.time_tag
+    }
+
+    /// True where the measurement is not UTF-8.
+    pub(super) fn has_odd_measurement(&self) -> bool {
+        self.odd_measurement
     }
 
     /// The measurement, unescaped.

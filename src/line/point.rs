@@ -3,7 +3,7 @@
 //! Faults are found in the server's order, so that its reasons are ours: what its parser says
 //! comes first, then what it notices when it stores the point.
 
-use super::fields::Fields;
+use super::fields::{Fields, NOT_UTF8};
 use super::key::Scan;
 use super::{Fault, Precision, number};
 use crate::series::Printable;
@@ -39,6 +39,9 @@ impl Point {
         let fields_start = key_end + blank(&text[key_end..]);
         let fields_end = self.fields.read(text, fields_start, self.key.key().len())?;
         self.warning = self.fields.warning;
+        if self.key.has_odd_measurement() {
+            self.warning = Some(NOT_UTF8);
+        }
         self.read_time(text, fields_end, clock)?;
         self.check_storable(text)
     }

@@ -1,0 +1,258 @@
+//! What is encoded is decoded as what it was, bit for bit; what cannot be, is not encoded.
+
+mod line_tools;
+
+use gapless::line::decode::Options;
+use gapless::line::{encode, key};
+use gapless::series::Tag;
+use gapless::value::Value;
+use gapless::window::{TIME_MAX, TIME_MIN};
+use line_tools::outcome::{Bytes, Outcome, Stored, decode};
+use proptest::prelude::*;
+
+/// Bytes of a name: mostly those that mean something in a line.
+fn name() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![
+        4 => proptest::sample::select(&b"ab01zu"[..]),
+        3 => proptest::sample::select(&b",= \\\"#\n\r\t\0"[..]),
+        1 => any::<u8>(),
+    ];
+    prop_oneof![
+        8 => proptest::collection::vec(byte, 0..8),
+        1 => Just(b"time".to_vec()),
+    ]
+}
+
+fn stored() -> impl Strategy<Value = Stored> {
+    prop_oneof![
+        4 => any::<u64>().prop_map(Stored::Float),
+        2 => any::<i64>().prop_map(Stored::Integer),
+        1 => any::<bool>().prop_map(Stored::Boolean),
+        3 => name().prop_map(Stored::String),
+        1 => any::<u64>().prop_map(Stored::Unsigned),
+    ]
+}
+
+fn value(stored: &Stored) -> Value<'_> {
+    match stored {
+        Stored::Float(bits) => Value::Float(f64::from_bits(*bits)),
+        Stored::Integer(value) => Value::Integer(*value),
+        Stored::Unsigned(value) => Value::Unsigned(*value),
+        Stored::Boolean(value) => Value::Boolean(*value),
+        Stored::String(value) => Value::String(value),
+    }
+}
+
+fn time() -> impl Strategy<Value = i64> {
+    prop_oneof![any::<i64>(), Just(0), Just(TIME_MIN), Just(TIME_MAX), Just(TIME_MIN - 1)]
+}
+
+type Fields = Vec<(Vec<u8>, Stored)>;
+
+/// A raw key as it might stand in a damaged file, or one that was made properly.
+fn raw_key() -> impl Strategy<Value = Vec<u8>> {
+    let tags = proptest::collection::vec((name(), name()), 0..4);
+    let made = (name(), tags).prop_map(|(measurement, tags)| {
+        let tag = |(key, value): (Vec<u8>, Vec<u8>)| -> Tag { (key.into(), value.into()) };
+        key::build(&measurement, tags.into_iter().map(tag).collect()).key().to_vec()
+    });
+    prop_oneof![3 => made, 1 => proptest::collection::vec(name(), 0..4).prop_map(|parts| parts.concat())]
+}
+
+/// What a reason must rest on, for the reasons that stand for a fact about the row.
+fn is_justified(reason: &str, key: &[u8], fields: &Fields, time: i64) -> bool {
+    let any = |holds: &dyn Fn(&(Vec<u8>, Stored)) -> bool| fields.iter().any(holds);
+    let odd = |byte: &u8| *byte <= b' ' || b",=\"\\#".contains(byte) || *byte == 0x7f;
+    match reason {
+        "a field has an empty key" => any(&|field| field.0.is_empty()),
+        "it has no fields" => fields.is_empty(),
+        _ if reason.starts_with("a field is called time") => any(&|field| field.0 == b"time"),
+        _ if reason.starts_with("time outside range") => !(TIME_MIN..=TIME_MAX).contains(&time),
+        _ if reason.contains("is an unsupported value") => any(
+            &|field| matches!(field.1, Stored::Float(bits) if !f64::from_bits(bits).is_finite()),
+        ),
+        _ if reason.contains("is an unsigned integer") => {
+            any(&|field| matches!(field.1, Stored::Unsigned(_)))
+        }
+        _ if reason.starts_with("field type conflict") => fields.iter().any(|one| {
+            any(&|two| {
+                one.0 == two.0 && std::mem::discriminant(&one.1) != std::mem::discriminant(&two.1)
+            })
+        }),
+        _ if reason.starts_with("it does not re-parse") => {
+            key.is_empty() || key.iter().any(odd) || any(&|field| field.0.iter().any(odd))
+        }
+        _ => false,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rows_come_back_bit_for_bit(
+        key in raw_key(),
+        fields in proptest::collection::vec((name(), stored()), 0..4),
+        time in time(),
+    ) {
+        let mut out = b"before v=1 1\n".to_vec();
+        let before = out.clone();
+        let parts: Vec<_> =
+            fields.iter().map(|(name, stored)| (name.as_slice(), value(stored))).collect();
+        if let Err(refused) = encode::row(&mut out, &key, &parts, time) {
+            prop_assert!(is_justified(&refused.reason, &key, &fields, time), "{refused}");
+            prop_assert_eq!(out, before);
+            return Ok(());
+        }
+        out.extend_from_slice(b"after v=1 1\n");
+        let outcomes = decode(&out, &[], Options::default());
+        let [_, Outcome::Row(point), _] = &outcomes[..] else {
+            return Err(TestCaseError::fail(format!("{outcomes:?}")));
+        };
+        let fields: Vec<_> =
+            fields.into_iter().map(|(name, stored)| (Bytes(name), stored)).collect();
+        prop_assert_eq!(&point.key.0, &key);
+        prop_assert_eq!(&point.fields, &fields);
+        prop_assert_eq!(point.time, time);
+        prop_assert!(!point.dropped_time_field);
+    }
+
+    #[test]
+    fn every_finite_float_comes_back(bits in any::<u64>()) {
+        let float = f64::from_bits(bits);
+        let mut out = Vec::new();
+        let written = encode::row(&mut out, b"m", &[(b"v", Value::Float(float))], 1);
+        prop_assert_eq!(written.is_ok(), float.is_finite());
+        if written.is_ok() {
+            let outcomes = decode(&out, &[], Options::default());
+            let [Outcome::Row(point)] = &outcomes[..] else {
+                return Err(TestCaseError::fail(format!("{outcomes:?}")));
+            };
+            prop_assert_eq!(&point.fields[0].1, &Stored::Float(bits));
+        }
+    }
+
+    #[test]
+    fn an_identity_with_a_key_comes_back_from_it(
+        measurement in name(),
+        tags in proptest::collection::btree_map(name(), name(), 0..4),
+    ) {
+        let tags: Vec<Tag> =
+            tags.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        let built = key::build(&measurement, tags);
+        let parsed = key::parse(built.key());
+        // What ends in a backslash, or is empty, has no key that says so.
+        let whole = |part: &[u8]| !part.is_empty() && !part.ends_with(b"\\");
+        let mut parts = built.tags().iter().flat_map(|(key, value)| [key, value]);
+        // A measurement is read with two more escapes than it is written with.
+        let literal = |pair: &[u8]| pair == b"\\=" || pair == b"\\\"";
+        if whole(&measurement) && parts.all(|part| whole(part))
+            && !measurement.windows(2).any(literal)
+        {
+            prop_assert_eq!(parsed.measurement(), &measurement[..]);
+            prop_assert_eq!(parsed.tags(), built.tags());
+            prop_assert_eq!(parsed.key(), built.key());
+            prop_assert!(parsed.shown_by_queries() || memchr::memmem::find(built.key(), b"#!~#").is_some());
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_a_key(bytes in proptest::collection::vec(any::<u8>(), 0..40), name in name()) {
+        for key in [bytes, name] {
+            let series = key::parse(&key);
+            prop_assert_eq!(series.key(), &key[..]);
+        }
+    }
+}
+
+#[test]
+fn floats_at_the_edges_come_back() {
+    let mut floats =
+        vec![0.0, -0.0, f64::MIN, f64::MAX, f64::MIN_POSITIVE, 5e-324, 0.1, 1e15, 1e16];
+    floats.extend((-324..=308).map(|exponent| format!("1e{exponent}").parse::<f64>().unwrap()));
+    floats.extend((0..64).map(|bit| f64::from_bits(1 << bit)));
+    for float in floats {
+        for bits in [float.to_bits(), (-float).to_bits()] {
+            let float = f64::from_bits(bits);
+            let mut out = Vec::new();
+            encode::row(&mut out, b"m", &[(b"v", Value::Float(float))], 1).unwrap();
+            let outcomes = decode(&out, &[], Options::default());
+            let [Outcome::Row(point)] = &outcomes[..] else { panic!("{outcomes:?}") };
+            assert_eq!(point.fields[0].1, Stored::Float(bits));
+        }
+    }
+}
+
+#[test]
+fn the_identity_of_a_raw_key_is_what_queries_show() {
+    for (raw, measurement, tags, canonical) in [
+        ("m", "m", &[][..], true),
+        ("m,a=1,b=2", "m", &[("a", "1"), ("b", "2")], true),
+        (r"m\,x\ y,t\=u=v\,w\ x\=y", "m,x y", &[("t=u", "v,w x=y")], true),
+        (r"m\=x", "m=x", &[], false),
+        (r#"m\"x"#, "m\"x", &[], false),
+        (r"m,a=\\ ", "m", &[("a", "\\ ")], true),
+        (r"m,a\b=c\d", "m", &[("a\\b", "c\\d")], true),
+        ("m,a==b", "m", &[("a", "=b")], false),
+        ("m,b!=2,b\\ c=1", "m", &[("b c", "1"), ("b!", "2")], true),
+    ] {
+        let series = key::parse(raw.as_bytes());
+        assert_eq!(series.measurement(), measurement.as_bytes(), "{raw}");
+        let expected: Vec<Tag> = tags
+            .iter()
+            .map(|(key, value)| (key.as_bytes().into(), value.as_bytes().into()))
+            .collect();
+        assert_eq!(series.tags(), expected, "{raw}");
+        assert_eq!(series.shown_by_queries(), canonical, "{raw}");
+    }
+    assert_eq!(key::build(b"m", vec![(b"a"[..].into(), b""[..].into())]).key(), b"m");
+}
+
+#[test]
+fn what_a_server_would_misread_is_not_written() {
+    let one = [(&b"v"[..], Value::Float(1.0))];
+    for key in [
+        &b""[..],
+        b"#m",
+        b" m",
+        b"\tm",
+        b"\0m",
+        b",a=b",
+        b"m,b=1,a=2",
+        b"m,a=1,a=2",
+        b"m,time=x",
+        b"m,a=",
+        b"m,a",
+        b"m,",
+        b"m ",
+        b"m\\",
+        b"m,a=b\\",
+        b"m,a=b=c",
+        b"m\nx",
+        b"m,a=x\ny",
+        b"m v=1",
+    ] {
+        let mut out = b"x".to_vec();
+        let refused = encode::row(&mut out, key, &one, 1).unwrap_err();
+        assert!(refused.reason.starts_with("it does not re-parse to itself"), "{refused}");
+        assert_eq!(out, b"x");
+    }
+    for name in [&b"v\\"[..], b"v\n"] {
+        let mut out = Vec::new();
+        assert!(
+            encode::row(&mut out, b"m", &[(name, Value::String(b"="))], 1).is_err(),
+            "{name:?}"
+        );
+        assert!(out.is_empty());
+    }
+}
+
+#[test]
+fn keys_that_are_too_long_are_not_written() {
+    let name = |bytes: usize| vec![b'f'; bytes - "m#!~#".len()];
+    let write =
+        |name: &[u8]| encode::row(&mut Vec::new(), b"m", &[(name, Value::Boolean(true))], 1);
+    write(&name(65_535)).unwrap();
+    let refused = write(&name(65_536)).unwrap_err();
+    assert_eq!(refused.to_string(), "max key length exceeded: 65536 > 65535");
+}
