@@ -142,12 +142,7 @@ impl Error {
 
     /// Wraps an operating system error with the file it concerns.
     pub fn io(path: impl Into<PathBuf>, action: &'static str, source: io::Error) -> Self {
-        ErrorKind::Io {
-            path: path.into(),
-            action,
-            source,
-        }
-        .into()
+        ErrorKind::Io { path: path.into(), action, source }.into()
     }
 
     /// Arguments that cannot be used.
@@ -157,11 +152,7 @@ impl Error {
 
     /// A location that cannot serve.
     pub fn location(location: impl fmt::Display, reason: impl Into<String>) -> Self {
-        ErrorKind::Location {
-            location: location.to_string(),
-            reason: reason.into(),
-        }
-        .into()
+        ErrorKind::Location { location: location.to_string(), reason: reason.into() }.into()
     }
 
     /// True where the reader of our output closed it, which is no failure.
@@ -185,10 +176,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("next", &self.0.next)
-            .finish()
+        f.debug_struct("Error").field("kind", &self.0.kind).field("next", &self.0.next).finish()
     }
 }
 

@@ -35,9 +35,9 @@
 //! | 1 | [`line`], [`msgpack`], [`digest`], [`compress`] |
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`] |
 //! | 3 | [`source`], [`sink`] |
-//! | 4 | [`pipeline`], [`side`], [`units`] |
-//! | 5 | [`compare`], [`copy`], [`verify`], [`cat`] |
-//! | 6 | [`report`], [`progress`], [`cli`], [`run`], `main` |
+//! | 4 | [`pipeline`] |
+//! | 5 | [`units`], [`compare`], [`copy`], [`verify`], [`cat`] |
+//! | 6 | [`side`], [`report`], [`progress`], [`cli`], [`run`], `main` |
 //!
 //! # Threads
 //!

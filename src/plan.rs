@@ -24,21 +24,12 @@ pub struct Namespace {
 impl fmt::Display for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |name: &str| {
-            if name.is_empty() {
-                "(unnamed)".to_owned()
-            } else {
-                name.to_owned()
-            }
+            if name.is_empty() { "(unnamed)".to_owned() } else { name.to_owned() }
         };
         match (self.database.is_empty(), self.retention_policy.is_empty()) {
             (true, true) => f.write_str("(unnamed)"),
             (false, true) => f.write_str(&self.database),
-            _ => write!(
-                f,
-                "{}.{}",
-                name(&self.database),
-                name(&self.retention_policy)
-            ),
+            _ => write!(f, "{}.{}", name(&self.database), name(&self.retention_policy)),
         }
     }
 }
@@ -146,10 +137,7 @@ impl Grid {
             let (least, most) = (i128::from(Window::ALL.start), i128::from(Window::ALL.end));
             i64::try_from(time.clamp(least, most)).unwrap_or(Window::ALL.end)
         };
-        Window {
-            start: clamp(start),
-            end: clamp(start + duration),
-        }
+        Window { start: clamp(start), end: clamp(start + duration) }
     }
 
     /// Cells of the grid that meet any of the windows, cut to `scope`, in order, each once.
@@ -166,10 +154,7 @@ impl Grid {
                     return Err(too_many_units());
                 }
                 cells.extend(cell.intersect(scope));
-                rest = window.intersect(Window {
-                    start: cell.end,
-                    end: Window::ALL.end,
-                });
+                rest = window.intersect(Window { start: cell.end, end: Window::ALL.end });
             }
         }
         cells.sort_unstable();
@@ -205,31 +190,10 @@ mod tests {
 
     #[test]
     fn cells_are_cut_to_the_scope_and_named_once() {
-        let windows = [
-            Window { start: 5, end: 10 },
-            Window {
-                start: 7,
-                end: HOUR + 1,
-            },
-        ];
-        let scope = Window {
-            start: 6,
-            end: 2 * HOUR,
-        };
+        let windows = [Window { start: 5, end: 10 }, Window { start: 7, end: HOUR + 1 }];
+        let scope = Window { start: 6, end: 2 * HOUR };
         let cells = Grid { duration: HOUR }.cells(&windows, scope).unwrap();
-        assert_eq!(
-            cells,
-            [
-                Window {
-                    start: 6,
-                    end: HOUR
-                },
-                Window {
-                    start: HOUR,
-                    end: 2 * HOUR
-                }
-            ]
-        );
+        assert_eq!(cells, [Window { start: 6, end: HOUR }, Window { start: HOUR, end: 2 * HOUR }]);
     }
 
     #[test]

@@ -33,12 +33,7 @@ impl Series {
     ) -> Self {
         tags.retain(|(_, value)| !value.is_empty());
         tags.sort_unstable();
-        Self {
-            key,
-            measurement,
-            tags: tags.into_boxed_slice(),
-            canonical,
-        }
+        Self { key, measurement, tags: tags.into_boxed_slice(), canonical }
     }
 
     /// The raw key, escaped, as a server stores it.
@@ -62,10 +57,7 @@ impl Series {
     /// The value of one tag.
     #[must_use]
     pub fn tag(&self, key: &[u8]) -> Option<&[u8]> {
-        self.tags
-            .iter()
-            .find(|(name, _)| &**name == key)
-            .map(|(_, value)| &**value)
+        self.tags.iter().find(|(name, _)| &**name == key).map(|(_, value)| &**value)
     }
 
     /// True where queries of an InfluxDB 1.x server can show this series under its identity.
@@ -91,11 +83,7 @@ impl Series {
     /// Bytes this series occupies in memory, about.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let tags: usize = self
-            .tags
-            .iter()
-            .map(|(key, value)| key.len() + value.len() + 64)
-            .sum();
+        let tags: usize = self.tags.iter().map(|(key, value)| key.len() + value.len() + 64).sum();
         size_of::<Self>() + self.key.len() + self.measurement.len() + tags
     }
 }
@@ -163,18 +151,12 @@ mod tests {
             out
         };
         let plain = identity(vec![tag("a", "1"), tag("b", "2")]);
-        assert_eq!(
-            plain,
-            identity(vec![tag("b", "2"), tag("a", "1"), tag("c", "")])
-        );
+        assert_eq!(plain, identity(vec![tag("b", "2"), tag("a", "1"), tag("c", "")]));
         assert_ne!(plain, identity(vec![tag("a", "1b"), tag("", "2")]));
     }
 
     #[test]
     fn control_characters_never_reach_a_terminal() {
-        assert_eq!(
-            Printable(b"a\x1b[31m\n\xffz").to_string(),
-            "a\\u{1b}[31m\\n\\xffz"
-        );
+        assert_eq!(Printable(b"a\x1b[31m\n\xffz").to_string(), "a\\u{1b}[31m\\n\\xffz");
     }
 }

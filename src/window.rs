@@ -24,10 +24,7 @@ pub struct Window {
 
 impl Window {
     /// Every time that a server can store.
-    pub const ALL: Self = Self {
-        start: TIME_MIN,
-        end: TIME_MAX + 1,
-    };
+    pub const ALL: Self = Self { start: TIME_MIN, end: TIME_MAX + 1 };
 
     /// A window that must hold at least one nanosecond.
     ///
@@ -60,10 +57,7 @@ impl Window {
     /// What both windows cover, if anything.
     #[must_use]
     pub fn intersect(self, other: Self) -> Option<Self> {
-        let both = Self {
-            start: self.start.max(other.start),
-            end: self.end.min(other.end),
-        };
+        let both = Self { start: self.start.max(other.start), end: self.end.min(other.end) };
         (!both.is_empty()).then_some(both)
     }
 }
@@ -74,18 +68,9 @@ impl fmt::Display for Window {
             return f.write_str("all time");
         }
         let bound = |open: i64, time: i64| {
-            if time == open {
-                "…".into()
-            } else {
-                format_time(time)
-            }
+            if time == open { "…".into() } else { format_time(time) }
         };
-        write!(
-            f,
-            "{} to {}",
-            bound(Self::ALL.start, self.start),
-            bound(Self::ALL.end, self.end)
-        )
+        write!(f, "{} to {}", bound(Self::ALL.start, self.start), bound(Self::ALL.end, self.end))
     }
 }
 
@@ -112,9 +97,7 @@ pub fn parse_time(text: &str) -> Result<i64> {
     let timestamp: jiff::Timestamp = if let Ok(date) = text.parse::<jiff::civil::Date>()
         && text.len() == "2020-07-19".len()
     {
-        date.to_zoned(jiff::tz::TimeZone::UTC)
-            .map_err(|_ignored| unreadable())?
-            .timestamp()
+        date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_ignored| unreadable())?.timestamp()
     } else {
         text.parse().map_err(|_ignored| unreadable())?
     };
@@ -127,28 +110,16 @@ mod tests {
 
     #[test]
     fn times_are_read_in_every_accepted_form() {
-        assert_eq!(
-            parse_time("2020-07-19T00:00:00Z").unwrap(),
-            1_595_116_800_000_000_000
-        );
+        assert_eq!(parse_time("2020-07-19T00:00:00Z").unwrap(), 1_595_116_800_000_000_000);
         assert_eq!(parse_time("2020-07-19").unwrap(), 1_595_116_800_000_000_000);
-        assert_eq!(
-            parse_time("2020-07-19T02:00:00+02:00").unwrap(),
-            1_595_116_800_000_000_000
-        );
+        assert_eq!(parse_time("2020-07-19T02:00:00+02:00").unwrap(), 1_595_116_800_000_000_000);
         assert_eq!(parse_time("1970-01-01T00:00:00.000000001Z").unwrap(), 1);
         assert_eq!(parse_time("-5").unwrap(), -5);
     }
 
     #[test]
     fn nonsense_is_a_usage_error() {
-        for text in [
-            "",
-            "yesterday",
-            "2020-07-19T00:00:00",
-            "9999-01-01T00:00:00Z",
-            "1e9",
-        ] {
+        for text in ["", "yesterday", "2020-07-19T00:00:00", "9999-01-01T00:00:00Z", "1e9"] {
             assert!(parse_time(text).is_err(), "{text}");
         }
     }
@@ -165,11 +136,7 @@ mod tests {
     fn windows_are_printed_for_people() {
         assert_eq!(Window::ALL.to_string(), "all time");
         assert_eq!(
-            Window {
-                start: 0,
-                end: HOUR
-            }
-            .to_string(),
+            Window { start: 0, end: HOUR }.to_string(),
             "1970-01-01T00:00:00Z to 1970-01-01T01:00:00Z"
         );
     }

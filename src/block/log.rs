@@ -46,8 +46,7 @@ impl Cells {
         match value {
             Value::String(bytes) => {
                 self.bits.push(self.strings.len() as u64);
-                self.strings
-                    .extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+                self.strings.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
                 self.strings.extend_from_slice(bytes);
             }
             scalar => self.bits.push(scalar.bits().unwrap_or_default()),
@@ -65,10 +64,7 @@ impl Cells {
         }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "lengths and offsets came from usize"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "lengths and offsets came from usize")]
     fn string(&self, offset: u64) -> &[u8] {
         let start = offset as usize + STRING_HEAD;
         let mut head = [0; STRING_HEAD];
@@ -126,11 +122,7 @@ impl RowLog {
 
     /// Begins a row of a series that [`RowLog::find_series`] or [`RowLog::add_series`] numbered.
     pub fn begin_row(&mut self, series: u32, time: i64) {
-        self.rows.push(Row {
-            series,
-            time,
-            cells: self.cells.field.len(),
-        });
+        self.rows.push(Row { series, time, cells: self.cells.field.len() });
         std::mem::swap(&mut self.newest, &mut self.predicted);
         self.newest.clear();
     }
@@ -139,14 +131,10 @@ impl RowLog {
     /// written again: the later value wins.
     pub fn push(&mut self, field: &[u8], value: Value<'_>) {
         let field_type = value.field_type();
-        let predicted = self
-            .predicted
-            .get(self.newest.len())
-            .copied()
-            .filter(|&predicted| {
-                let known = &self.fields[predicted as usize];
-                known.field_type == field_type && *known.name == *field
-            });
+        let predicted = self.predicted.get(self.newest.len()).copied().filter(|&predicted| {
+            let known = &self.fields[predicted as usize];
+            known.field_type == field_type && *known.name == *field
+        });
         let number = predicted.unwrap_or_else(|| self.field_number(field, field_type));
         self.newest.push(number);
         self.cells.push(number, value);
@@ -159,10 +147,7 @@ impl RowLog {
         }
         let number = number(self.fields.len());
         self.memory_of_names += name.len() + 96;
-        self.fields.push(Field {
-            name: Arc::clone(&key.0),
-            field_type,
-        });
+        self.fields.push(Field { name: Arc::clone(&key.0), field_type });
         self.by_field.insert(key, number);
         number
     }
@@ -189,10 +174,7 @@ impl RowLog {
             let row = &self.rows[at as usize];
             (rank[row.series as usize], row.time, at)
         });
-        let mut table = Table {
-            fields: self.fields.clone(),
-            ..Table::default()
-        };
+        let mut table = Table { fields: self.fields.clone(), ..Table::default() };
         let mut latest = Latest::new(self.fields.len());
         let mut rest = &order[..];
         while let Some(&first) = rest.first() {
@@ -219,10 +201,7 @@ impl RowLog {
     }
 
     fn cells_of(&self, row: usize) -> Range<usize> {
-        let end = self
-            .rows
-            .get(row + 1)
-            .map_or(self.cells.field.len(), |next| next.cells);
+        let end = self.rows.get(row + 1).map_or(self.cells.field.len(), |next| next.cells);
         self.rows[row].cells..end
     }
 }
@@ -247,10 +226,7 @@ struct Latest {
 
 impl Latest {
     fn new(fields: usize) -> Self {
-        Self {
-            cell: vec![0; fields],
-            fields: Vec::new(),
-        }
+        Self { cell: vec![0; fields], fields: Vec::new() }
     }
 
     /// True where an earlier write was superseded.
@@ -266,9 +242,7 @@ impl Latest {
 
     fn drain(&mut self) -> impl Iterator<Item = (u32, usize)> {
         let cells = &mut self.cell;
-        self.fields
-            .drain(..)
-            .map(|field| (field, std::mem::take(&mut cells[field as usize]) - 1))
+        self.fields.drain(..).map(|field| (field, std::mem::take(&mut cells[field as usize]) - 1))
     }
 }
 
@@ -288,11 +262,7 @@ pub struct Table {
 
 impl Table {
     fn begin_row(&mut self, series: &Arc<Series>, time: i64) {
-        if self
-            .series
-            .last()
-            .is_none_or(|last| !Arc::ptr_eq(last, series))
-        {
+        if self.series.last().is_none_or(|last| !Arc::ptr_eq(last, series)) {
             self.series.push(Arc::clone(series));
             self.starts.push(self.times.len());
         }
@@ -341,12 +311,7 @@ impl Table {
     /// The rows inside a window, as blocks, in order.
     #[must_use]
     pub fn blocks(&self, window: Window) -> Blocks<'_> {
-        Blocks {
-            table: self,
-            window,
-            series: 0,
-            row: 0,
-        }
+        Blocks { table: self, window, series: 0, row: 0 }
     }
 
     /// Rows of one series inside a window.
@@ -401,12 +366,7 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn new(table: &'a Table) -> Self {
         let column = vec![0; table.fields.len()];
-        Self {
-            table,
-            block: Block::default(),
-            column,
-            bytes: 0,
-        }
+        Self { table, block: Block::default(), column, bytes: 0 }
     }
 
     /// Copies rows of one series until the block is full; returns how many.
@@ -422,9 +382,7 @@ impl<'a> Builder<'a> {
         }
         let taken = self.block.rows() - first;
         if taken > 0 {
-            self.block
-                .series
-                .push(Arc::clone(&self.table.series[series]));
+            self.block.series.push(Arc::clone(&self.table.series[series]));
             self.block.starts.push(first);
         }
         taken
@@ -438,9 +396,7 @@ impl<'a> Builder<'a> {
             let field = &self.table.fields[number];
             let value = self.table.cells.value(cell, field.field_type);
             if self.column[number] == 0 {
-                self.block
-                    .columns
-                    .push(Column::new(Arc::clone(&field.name), field.field_type));
+                self.block.columns.push(Column::new(Arc::clone(&field.name), field.field_type));
                 self.column[number] = self.block.columns.len();
             }
             if let Value::String(bytes) = value {
@@ -494,12 +450,7 @@ mod tests {
     use super::*;
 
     fn series(key: &str) -> Arc<Series> {
-        Arc::new(Series::new(
-            key.as_bytes().into(),
-            b"m"[..].into(),
-            Vec::new(),
-            true,
-        ))
+        Arc::new(Series::new(key.as_bytes().into(), b"m"[..].into(), Vec::new(), true))
     }
 
     type Cell<'a> = (&'a str, Value<'a>);
@@ -540,11 +491,7 @@ mod tests {
             ("m,h=a", 9, &[("v", Value::Integer(2))]),
             ("m,h=b", 2, &[("w", Value::String(b"x"))]),
             ("m,h=b", 1, &[("v", Value::Integer(3))]),
-            (
-                "m,h=b",
-                2,
-                &[("v", Value::Integer(4)), ("v", Value::Integer(5))],
-            ),
+            ("m,h=b", 2, &[("v", Value::Integer(4)), ("v", Value::Integer(5))]),
         ])
         .resolve();
         assert_eq!(table.superseded(), 2);
@@ -564,11 +511,9 @@ mod tests {
 
     #[test]
     fn values_of_two_types_are_both_kept() {
-        let table = log(&[
-            ("m", 1, &[("v", Value::Integer(1))]),
-            ("m", 1, &[("v", Value::Float(1.0))]),
-        ])
-        .resolve();
+        let table =
+            log(&[("m", 1, &[("v", Value::Integer(1))]), ("m", 1, &[("v", Value::Float(1.0))])])
+                .resolve();
         assert_eq!(table.superseded(), 0);
         assert_eq!(table.cells(), 2);
     }
@@ -588,10 +533,7 @@ mod tests {
         let table = log.resolve();
         let blocks: Vec<Block> = table.blocks(Window::ALL).collect();
         assert!(blocks.iter().all(|block| block.rows() <= ROWS_MAX));
-        let times: Vec<i64> = blocks
-            .iter()
-            .flat_map(|block| block.times().to_vec())
-            .collect();
+        let times: Vec<i64> = blocks.iter().flat_map(|block| block.times().to_vec()).collect();
         assert_eq!(times, (0..200_000).collect::<Vec<_>>());
         assert_eq!(blocks.iter().map(Block::cells).sum::<u64>(), table.cells());
     }

@@ -43,10 +43,7 @@ impl Block {
     /// Number of cells: values that are present.
     #[must_use]
     pub fn cells(&self) -> u64 {
-        self.columns
-            .iter()
-            .map(|column| column.present.count())
-            .sum()
+        self.columns.iter().map(|column| column.present.count()).sum()
     }
 
     /// Time of each row, nanoseconds.
@@ -81,11 +78,7 @@ pub struct Column {
 
 impl Column {
     fn new(field: Arc<[u8]>, field_type: FieldType) -> Self {
-        Self {
-            field,
-            present: Bits::default(),
-            values: Values::new(field_type),
-        }
+        Self { field, present: Bits::default(), values: Values::new(field_type) }
     }
 
     /// Type of every value in the column.
@@ -167,10 +160,7 @@ impl Values {
             FieldType::Integer => Self::Integer(Vec::new()),
             FieldType::Unsigned => Self::Unsigned(Vec::new()),
             FieldType::Boolean => Self::Boolean(Vec::new()),
-            FieldType::String => Self::String {
-                ends: Vec::new(),
-                bytes: Vec::new(),
-            },
+            FieldType::String => Self::String { ends: Vec::new(), bytes: Vec::new() },
         }
     }
 }
@@ -181,9 +171,7 @@ struct Bits(Vec<u64>);
 
 impl Bits {
     fn get(&self, at: usize) -> bool {
-        self.0
-            .get(at / 64)
-            .is_some_and(|word| word >> (at % 64) & 1 == 1)
+        self.0.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
     }
 
     fn set(&mut self, at: usize) {
