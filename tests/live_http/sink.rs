@@ -1,0 +1,204 @@
+//! Writing to a real server.
+
+use crate::common::Influxd;
+use crate::setup::*;
+use gapless::error::ErrorKind;
+use gapless::http::{Client, Retry, Role};
+use gapless::sink::Sink;
+use gapless::sink::influx::{Influx, Options};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[test]
+fn a_batch_is_stored_plain_and_compressed() {
+    let influxd = Influxd::start();
+    influxd.create_database("d");
+    for gzip in [false, true] {
+        let options = Options { gzip, consistency: Some("all".parse().unwrap()) };
+        let rows: Vec<String> = (0..10).map(|at| format!("m,gzip={gzip} v={at}i {at}")).collect();
+        let ack = sink(&influxd, options).write(batch("d", &rows)).unwrap();
+        assert_eq!((ack.refused.len(), ack.requests, ack.retries), (0, 1, 0));
+    }
+    assert_eq!(influxd.count("d", "m"), 20);
+}
+
+#[test]
+fn a_bad_row_among_a_thousand_stands_alone() {
+    let influxd = Influxd::start();
+    influxd.create_database("d");
+    let mut rows = lines(1000);
+    rows[123] = "m,h=a v=\"text that\nspans lines\" 123".into();
+    rows[500] = "m v= 500".into();
+    rows[501] = "other t=\"a,b c=d\n# no comment\" 501".into();
+    let ack = sink(&influxd, Options::default()).write(batch("d", &rows)).unwrap();
+    let refused = refused(&ack);
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert_eq!(refused[0].0, rows[123]);
+    assert!(refused[0].1.starts_with("field type conflict: input field \"v\""), "{refused:?}");
+    assert_eq!(refused[1], (rows[500].clone(), "missing field value"));
+    assert_eq!(influxd.count("d", ""), 998);
+    assert!(ack.requests <= 2 * 2 * 10 + 1, "{} requests", ack.requests);
+}
+
+#[test]
+fn refusals_that_quote_awkward_rows_are_understood() {
+    let influxd = Influxd::start();
+    influxd.create_database("d");
+    let mut rows = lines(50);
+    rows[10] = "m v=\u{1}\u{7f}\r\u{e9} 10".into();
+    rows[20] = format!("m v={} 20", "x".repeat(700_000));
+    rows[30] = "m v=': dropped=7 30".into();
+    let ack = sink(&influxd, Options::default()).write(batch("d", &rows)).unwrap();
+    let refused = refused(&ack);
+    let found: Vec<&String> = refused.iter().map(|(line, _)| line).collect();
+    assert_eq!(found, [&rows[10], &rows[20], &rows[30]]);
+    assert_eq!(refused[0].1, "invalid boolean");
+    assert_eq!(influxd.count("d", ""), 47);
+}
+
+#[test]
+fn batches_are_written_from_many_threads() {
+    let influxd = Influxd::start();
+    influxd.create_database("d");
+    let sink = sink(&influxd, Options { gzip: true, ..Options::default() });
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let sink = &sink;
+            scope.spawn(move || {
+                for part in 0..10 {
+                    let row = |at| format!("m,t={thread} v={at}i {}", part * 100 + at);
+                    let rows: Vec<String> = (0..100).map(row).collect();
+                    assert!(sink.write(batch("d", &rows)).unwrap().refused.is_empty());
+                }
+            });
+        }
+    });
+    assert_eq!(influxd.count("d", ""), 8_000);
+}
+
+#[test]
+fn rows_beyond_the_retention_policy_are_refused_one_by_one() {
+    let influxd = Influxd::start();
+    influxd.query("CREATE DATABASE d WITH DURATION 1h REPLICATION 1 NAME autogen");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let mut rows = lines(64);
+    rows[40] = format!("m v=1 {}", now.as_nanos());
+    let ack = sink(&influxd, Options::default()).write(batch("d", &rows)).unwrap();
+    let refused = refused(&ack);
+    assert_eq!(refused.len(), 63);
+    assert!(refused.iter().all(|(_, reason)| *reason == "points beyond retention policy"));
+    let expected: Vec<&String> = rows.iter().filter(|row| **row != rows[40]).collect();
+    assert!(refused.iter().map(|(line, _)| line).eq(expected), "in the order of the batch");
+    assert!(ack.requests < 128, "{} requests", ack.requests);
+    assert_eq!(influxd.count("d", ""), 1);
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_sent_in_parts() {
+    let influxd = Influxd::builder().max_body_size(2_000).start();
+    influxd.create_database("d");
+    let mut rows = lines(1000);
+    rows[7] = format!("m s=\"{}\" 7", "x".repeat(2_000));
+    let ack = sink(&influxd, Options::default()).write(batch("d", &rows)).unwrap();
+    let refused = refused(&ack);
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert!(refused[0].0 == rows[7] && refused[0].1.contains("larger than the server takes"));
+    assert_eq!(influxd.count("d", ""), 999);
+}
+
+#[test]
+fn a_row_that_makes_the_server_fail_stands_alone() {
+    let influxd = Influxd::start();
+    influxd.create_database("d");
+    // A point of exactly 100 tags panics inside servers before 1.8.6.
+    let tags: Vec<String> = (0..100).map(|at| format!("t{at:03}=v")).collect();
+    let mut rows = lines(100);
+    rows[60] = format!("m,{} v=1i 60", tags.join(","));
+    let ack = sink(&influxd, Options::default()).write(batch("d", &rows)).unwrap();
+    assert_eq!(refused(&ack), [(rows[60].clone(), "Internal Server Error")]);
+    assert_eq!(influxd.count("d", ""), 99);
+    // Alone, it cannot be told from a server that fails at everything.
+    let alone = sink(&influxd, Options::default()).write(batch("d", &rows[60..61]));
+    assert!(matches!(alone.unwrap_err().kind(), ErrorKind::Refused { status: 500, .. }));
+}
+
+#[test]
+fn a_missing_database_or_policy_is_an_error_with_a_next_step() {
+    let influxd = Influxd::start();
+    influxd.create_database("d");
+    let sink = sink(&influxd, Options::default());
+    let error = sink.write(batch("gone", &lines(3))).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::NotFound { .. }), "{error}");
+    assert!(error.next_step().unwrap().contains("--create"), "{error:?}");
+    let mut no_policy = batch("d", &lines(3));
+    no_policy.namespace.retention_policy = "gone".into();
+    let error = sink.write(no_policy).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::NotFound { .. }), "{error}");
+    assert!(error.to_string().contains("\"gone\""), "{error}");
+}
+
+#[test]
+fn a_user_who_may_only_read_cannot_write() {
+    let influxd = Influxd::builder().auth("admin", "secret one").start();
+    influxd.create_database("d");
+    influxd.query("CREATE USER ro WITH PASSWORD 'ro'");
+    influxd.query("GRANT READ ON d TO ro");
+    let write = |user: &str, password: &str| {
+        let client = client_of(with_user(&influxd, user, password), Role::Destination);
+        Influx::new(client, Options::default()).unwrap().write(batch("d", &lines(3)))
+    };
+    let error = write("ro", "ro").unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Refused { status: 403, .. }), "{error}");
+    assert!(error.to_string().contains("\"ro\""), "{error}");
+    assert!(error.next_step().unwrap().contains("GAPLESS_DESTINATION_PASSWORD"), "{error:?}");
+    let error = write("admin", "hunter2").unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Refused { status: 401, .. }), "{error}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+    assert!(write("admin", "secret one").unwrap().refused.is_empty());
+}
+
+#[test]
+fn a_restart_of_the_server_is_waited_for() {
+    let mut influxd = Influxd::start();
+    influxd.create_database("d");
+    let patient = Retry { attempts: 40, ..Retry::default() };
+    let server = server_at(influxd.port());
+    let client = Client::with_limits(server, Role::Destination, patient, Duration::from_secs(20));
+    let sink = Influx::new(Arc::new(client.unwrap()), Options::default()).unwrap();
+    influxd.stop();
+    let writer = std::thread::spawn(move || sink.write(batch("d", &lines(100))));
+    std::thread::sleep(Duration::from_millis(500));
+    influxd.restart();
+    let ack = writer.join().unwrap().unwrap();
+    assert!(ack.retries > 0 && ack.refused.is_empty(), "{ack:?}");
+    assert_eq!(influxd.count("d", ""), 100);
+}
+
+#[test]
+fn databases_and_policies_are_created_as_asked() {
+    use gapless::influxql;
+    let influxd = Influxd::start();
+    let client = client(&influxd);
+    influxql::create_database(&client, "new one").unwrap();
+    influxql::create_database(&client, "new one").unwrap();
+    let settings = gapless::plan::RpSettings {
+        duration: 7 * gapless::window::DAY,
+        shard_duration: gapless::window::DAY,
+        replication: 1,
+        default: true,
+    };
+    influxql::create_retention_policy(&client, "new one", "a \"b\"", Some(&settings)).unwrap();
+    influxql::create_retention_policy(&client, "new one", "keep", None).unwrap();
+    let policies = influxql::retention_policies(&client, "new one").unwrap();
+    let names: Vec<&str> = policies.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["a \"b\"", "autogen", "keep"]);
+    assert_eq!(policies[0].1, settings);
+    assert_eq!(policies[2].1.duration, 0);
+    assert!(
+        influxql::create_retention_policy(&client, "new one", "keep", Some(&settings)).is_err()
+    );
+    assert!(influxql::create_database(&client, "a\rb").is_err());
+    let clock = client.clock().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert!((i128::from(clock) - i128::try_from(now.as_nanos()).unwrap()).abs() < 60_000_000_000);
+}
