@@ -313,7 +313,7 @@ pub fn shard_groups(
         {
             let start = time(&text(fragment, row, "start_time")?)?;
             let end = time(&text(fragment, row, "end_time")?)?;
-            found.push(group(start, end));
+            found.extend(group(start, end));
         }
         Ok(())
     };
@@ -332,22 +332,28 @@ fn time(text: &str) -> Result<i128, String> {
     Ok(time.as_nanosecond())
 }
 
-/// The window of a shard group. Near the ends of time a server's arithmetic wraps, and its texts
-/// leave out fractions of a second.
-fn group(start: i128, end: i128) -> Window {
+/// The windows of a shard group. A group that holds the first or last time there is has a bound
+/// that 64 bits cannot hold; after a restart a server reports it wrapped, as a start behind the
+/// end: it is then open at both ends of time, and empty between. Fractions of a second are left
+/// out of the texts.
+fn group(start: i128, end: i128) -> Vec<Window> {
     const SECOND: i128 = 1_000_000_000;
     let all = Window::ALL;
-    let (least, most) = (i128::from(all.start), i128::from(all.end));
-    let bound = |time: i128, open| i64::try_from(time).unwrap_or(open);
-    let wrapped = start >= end;
-    Window {
-        start: if wrapped && start > 0 || start < least + SECOND {
-            all.start
-        } else {
-            bound(start, all.start)
-        },
-        end: if wrapped && end < 0 || end + SECOND > most { all.end } else { bound(end, all.end) },
-    }
+    let open_start = |time: i128| match i64::try_from(time) {
+        Ok(time) if i128::from(time) >= i128::from(all.start) + SECOND => time,
+        _ => all.start,
+    };
+    let open_end = |time: i128| match i64::try_from(time) {
+        Ok(time) if i128::from(time) + SECOND <= i128::from(all.end) => time,
+        _ => all.end,
+    };
+    let (start, end) = (open_start(start), open_end(end));
+    let windows = if start < end {
+        vec![Window { start, end }]
+    } else {
+        vec![Window { start: all.start, end }, Window { start, end: all.end }]
+    };
+    windows.into_iter().filter(|window| !window.is_empty()).collect()
 }
 
 /// The measurements that have fields in an RP, with the types of their fields in all shards.
@@ -548,12 +554,14 @@ mod tests {
         let all = Window::ALL;
         assert_eq!(
             at("1970-01-01T00:00:00Z", "1970-01-01T00:00:01Z"),
-            Window { start: 0, end: 1_000_000_000 }
+            [Window { start: 0, end: 1_000_000_000 }]
         );
-        assert_eq!(at("1677-09-20T00:00:00Z", "1677-09-27T00:00:00Z").start, all.start);
-        assert_eq!(at("2262-04-07T00:00:00Z", "2262-04-11T23:47:16Z").end, all.end);
-        assert_eq!(at("2262-04-10T23:34:33Z", "1677-09-27T00:00:00Z").start, all.start);
-        assert_eq!(at("2262-04-07T00:00:00Z", "1677-09-21T00:12:43Z").end, all.end);
+        assert_eq!(at("1677-09-20T00:00:00Z", "1677-09-27T00:00:00Z")[0].start, all.start);
+        assert_eq!(at("2262-04-07T00:00:00Z", "2262-04-11T23:47:16Z")[0].end, all.end);
+        // Wrapped: the ends of time, and not the centuries between.
+        let wrapped = at("2262-04-10T23:34:33Z", "1677-09-27T00:00:00Z");
+        assert_eq!((wrapped[0].start, wrapped[1].end), (all.start, all.end));
+        assert!(wrapped.iter().all(|window| !window.contains(0)));
     }
 
     #[test]

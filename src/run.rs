@@ -58,7 +58,7 @@ pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
         batch_bytes: BATCH_BYTES,
         overwrite: arguments.overwrite,
         live: job.side.clock.is_some(),
-        one_type: destination.one_type(),
+        server: destination.is_server(),
     };
     let source = &*job.side.source;
     let Some(writable) = destination.destination() else {

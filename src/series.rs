@@ -62,11 +62,17 @@ impl Series {
 
     /// True where queries of an InfluxDB 1.x server can show this series under its identity.
     ///
-    /// They cannot where the raw key is another spelling of its identity (the server looks for the
-    /// canonical one), nor where a tag holds `#!~#`, at which its files split key from field.
+    /// They cannot, or only until a restart or on one kind of index, where the raw key is another
+    /// spelling of its identity (the server looks for the canonical one), where a tag holds `#!~#`
+    /// (its files split key from field there), and where the measurement holds a backslash before a
+    /// comma or space (it unescapes the name once more).
     #[must_use]
     pub fn shown_by_queries(&self) -> bool {
-        self.canonical && memchr::memmem::find(&self.key, b"#!~#").is_none()
+        let holds = |bytes: &[u8], part: &[u8]| memchr::memmem::find(bytes, part).is_some();
+        self.canonical
+            && !holds(&self.key, b"#!~#")
+            && !holds(&self.measurement, b"\\,")
+            && !holds(&self.measurement, b"\\ ")
     }
 
     /// Appends the identity in canonical form: each part behind its length, as u32 little-endian,

@@ -254,9 +254,9 @@ impl DestinationSide {
         Some(copy::Destination { reader: self.reader(), sink: self.sink()? })
     }
 
-    /// True where a field has one type in a shard group.
+    /// True where it is a server, not a directory.
     #[must_use]
-    pub fn one_type(&self) -> bool {
+    pub fn is_server(&self) -> bool {
         matches!(self, Self::Influx(_))
     }
 

@@ -170,7 +170,10 @@ fn rows_that_a_server_refuses_are_set_aside_alone() {
     let dir = tempfile::tempdir().unwrap();
     let server = Influxd::builder().config("data", "max-values-per-tag = 50").start();
     server.create_database("db");
-    let input: String = (0..60).map(|at| format!("m,h=h{at} v={at} {at}\n")).collect();
+    let lines = |count: u64| (0..count).map(|at| format!("m,h=h{at} v={at} {at}\n"));
+    // The limit counts what was there before the request.
+    server.write("db", lines(50).collect::<String>());
+    let input: String = lines(60).collect();
     let ran = gapless(dir.path(), &["copy", "-", &server.location("db")]).stdin(input).run();
     let ran = ran.expect_status(3).expect_out("INCOMPLETE").expect_out("10 rows were rejected");
     ran.expect_out("matched 50").expect_out("max-values-per-tag limit exceeded");

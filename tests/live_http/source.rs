@@ -5,7 +5,6 @@ use crate::setup::*;
 use gapless::error::ErrorKind;
 use gapless::http::{Client, Role, Server};
 use gapless::series::Printable;
-use gapless::sink::Sink;
 use gapless::source::Source;
 use gapless::source::influx_http::InfluxHttp;
 use gapless::window::Window;

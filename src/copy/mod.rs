@@ -5,22 +5,22 @@
 //! at the destination only is counted and does no harm. An acknowledged write is no proof: only the
 //! second comparison is.
 
-use crate::block::Block;
+mod sender;
+
+use self::sender::Sender;
 use crate::compare::{self, Digest, Findings, Missing, Unit};
 use crate::digest::cell::{KeyHash, SeriesHasher};
-use crate::digest::set::hour_of;
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{self, Decoder, Item};
-use crate::line::encode::Encoder;
 use crate::line::{Precision, key};
 use crate::pipeline::{self, Progress};
 use crate::reject::Rejects;
-use crate::series::{Printable, Series};
+use crate::series::Printable;
 use crate::sink::{Ack, Batch, Refusal, Sink};
 use crate::source::Source;
 use crate::verify;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How often a unit is compared and sent again while its source moves.
 const ROUNDS_MAX: u32 = 3;
@@ -40,8 +40,9 @@ pub struct Options {
     pub overwrite: bool,
     /// The source takes writes while it is read.
     pub live: bool,
-    /// The destination keeps one type for a field and shard group.
-    pub one_type: bool,
+    /// The destination is a server: it keeps one type for a field and shard group, and cannot open
+    /// a shard again whose measurements or fields have names that are not UTF-8.
+    pub server: bool,
 }
 
 /// Units that are filled at once: writing to many cold shard groups costs a cluster its memory.
@@ -189,7 +190,7 @@ impl Copy<'_> {
 
     /// A server keeps the type that comes first; with parallel batches that would be chance.
     fn refuse_type_conflicts(&self, ours: &Digest, theirs: &Digest, unit: &Unit) -> Result<()> {
-        if !self.options.one_type {
+        if !self.options.server {
             return Ok(());
         }
         let Some(conflict) = ours.types.conflicts_with(&theirs.types).next() else { return Ok(()) };
@@ -298,124 +299,4 @@ fn cells_of(refusal: &Refusal) -> Result<Vec<KeyHash>> {
         }
     }
     Ok(keys)
-}
-
-/// Encodes the missing cells of one unit into batches.
-struct Sender<'a> {
-    copy: &'a Copy<'a>,
-    unit: &'a Unit,
-    missing: &'a Missing,
-    rejected: &'a Mutex<HashSet<KeyHash>>,
-    push: &'a mut dyn FnMut(Batch) -> Result<()>,
-    body: Vec<u8>,
-    rows: u64,
-    cells: u64,
-}
-
-/// Which cells of a row are sent.
-enum Wanted {
-    None,
-    All,
-    Some(Vec<bool>),
-}
-
-impl<'a> Sender<'a> {
-    fn new(
-        copy: &'a Copy<'a>,
-        unit: &'a Unit,
-        missing: &'a Missing,
-        rejected: &'a Mutex<HashSet<KeyHash>>,
-        push: &'a mut dyn FnMut(Batch) -> Result<()>,
-    ) -> Self {
-        Self { copy, unit, missing, rejected, push, body: Vec::new(), rows: 0, cells: 0 }
-    }
-
-    fn block(&mut self, block: &Block) -> Result<()> {
-        let filter = &self.copy.options.compare.filter;
-        let mut encoder = Encoder::new(block);
-        for (series, rows) in block.runs().filter(|(series, _)| filter.admits(series)) {
-            let mut hasher = SeriesHasher::new(series);
-            for row in rows {
-                let wanted = self.wanted(block, row, &mut hasher);
-                let mask = match &wanted {
-                    Wanted::None => continue,
-                    Wanted::All => None,
-                    Wanted::Some(mask) => Some(mask.as_slice()),
-                };
-                match encoder.row(series, row, mask, &mut self.body) {
-                    Ok(0) => {}
-                    Ok(cells) => self.count(cells)?,
-                    Err(reason) => {
-                        let reason = reason.to_string();
-                        self.unwritable(block, series, row, mask, &mut hasher, &reason)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn wanted(&self, block: &Block, row: usize, hasher: &mut SeriesHasher) -> Wanted {
-        let time = block.times()[row];
-        let place = (hasher.series(), hour_of(time));
-        if self.missing.places.contains(&place) || self.missing.unprovable.contains(&place) {
-            return Wanted::All;
-        }
-        if !self.missing.partial.contains(&place) {
-            return Wanted::None;
-        }
-        let overwrite = self.copy.options.overwrite;
-        let mask = block.columns().iter().map(|column| {
-            let key = hasher.field(&column.field, column.field_type()).key(time);
-            self.missing.cells.contains(&key) || (overwrite && self.missing.changed.contains(&key))
-        });
-        Wanted::Some(mask.collect())
-    }
-
-    fn count(&mut self, cells: u64) -> Result<()> {
-        self.rows += 1;
-        self.cells += cells;
-        let options = self.copy.options;
-        if self.rows >= options.batch_rows || self.body.len() >= options.batch_bytes {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    /// A row that line protocol cannot express goes to the reject file in words.
-    fn unwritable(
-        &self,
-        block: &Block,
-        series: &Arc<Series>,
-        row: usize,
-        mask: Option<&[bool]>,
-        hasher: &mut SeriesHasher,
-        reason: &str,
-    ) -> Result<()> {
-        let time = block.times()[row];
-        let place = format!("{}, series {series}, time {time}", self.unit.source);
-        self.copy.rejects.add(&place, reason, b"")?;
-        for (at, column) in block.columns().iter().enumerate() {
-            if mask.is_none_or(|mask| mask[at]) && column.get(row).is_some() {
-                let key = hasher.field(&column.field, column.field_type()).key(time);
-                lock(self.rejected).insert(key);
-            }
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        if self.rows == 0 {
-            return Ok(());
-        }
-        let body = std::mem::take(&mut self.body);
-        let batch = Batch {
-            namespace: self.unit.destination.clone(),
-            window: self.unit.window,
-            body,
-            rows: std::mem::take(&mut self.rows),
-            cells: std::mem::take(&mut self.cells),
-        };
-        (self.push)(batch)
-    }
 }

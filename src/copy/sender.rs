@@ -1,0 +1,184 @@
+//! Encodes the missing cells of one unit into batches; what cannot be sent goes to the reject file.
+
+use super::{Copy, lock};
+use crate::block::Block;
+use crate::compare::{Missing, Unit};
+use crate::digest::cell::{KeyHash, SeriesHasher};
+use crate::digest::set::hour_of;
+use crate::error::Result;
+use crate::line::encode::Encoder;
+use crate::series::Series;
+use crate::sink::Batch;
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+/// Why rows with such names are not sent. Tested on 1.6.7: it acknowledges them and cannot open the
+/// shard again after a restart (`proto: ... contains invalid UTF-8`).
+const NOT_UTF8: &str = "the name of the measurement or field is not UTF-8: a server may not be able \
+    to open the shard again after a restart";
+
+/// Takes the blocks of one unit and pushes batches.
+pub(super) struct Sender<'a> {
+    copy: &'a Copy<'a>,
+    unit: &'a Unit,
+    missing: &'a Missing,
+    rejected: &'a Mutex<HashSet<KeyHash>>,
+    push: &'a mut dyn FnMut(Batch) -> Result<()>,
+    body: Vec<u8>,
+    rows: u64,
+    cells: u64,
+}
+
+/// One row of a block, and some of its columns: all where there is no mask.
+#[derive(Clone, Copy)]
+struct Selection<'b> {
+    series: &'b Series,
+    row: usize,
+    mask: Option<&'b [bool]>,
+}
+
+impl<'a> Sender<'a> {
+    pub(super) fn new(
+        copy: &'a Copy<'a>,
+        unit: &'a Unit,
+        missing: &'a Missing,
+        rejected: &'a Mutex<HashSet<KeyHash>>,
+        push: &'a mut dyn FnMut(Batch) -> Result<()>,
+    ) -> Self {
+        Self { copy, unit, missing, rejected, push, body: Vec::new(), rows: 0, cells: 0 }
+    }
+
+    /// Sends what is missing of a block's rows.
+    pub(super) fn block(&mut self, block: &Block) -> Result<()> {
+        let filter = &self.copy.options.compare.filter;
+        let mut encoder = Encoder::new(block);
+        let poison = self.poison(block);
+        for (series, rows) in block.runs().filter(|(series, _)| filter.admits(series)) {
+            let mut hasher = SeriesHasher::new(series);
+            for row in rows {
+                let Some(mask) = self.wanted(block, row, &mut hasher) else { continue };
+                let Some(poison) = &poison else {
+                    let all = Selection { series, row, mask: mask.as_deref() };
+                    self.row(block, &mut encoder, all, &mut hasher)?;
+                    continue;
+                };
+                let wanted = |column: usize| mask.as_ref().is_none_or(|mask| mask[column]);
+                let pick = |poisoned: bool| -> Vec<bool> {
+                    poison
+                        .iter()
+                        .enumerate()
+                        .map(|(at, is)| *is == poisoned && wanted(at))
+                        .collect()
+                };
+                let bad = Selection { series, row, mask: Some(&pick(true)) };
+                self.reject(block, &mut encoder, bad, &mut hasher, NOT_UTF8)?;
+                let good = Selection { series, row, mask: Some(&pick(false)) };
+                self.row(block, &mut encoder, good, &mut hasher)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes the rows that wait for a batch to fill.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        if self.rows == 0 {
+            return Ok(());
+        }
+        let batch = Batch {
+            namespace: self.unit.destination.clone(),
+            window: self.unit.window,
+            body: std::mem::take(&mut self.body),
+            rows: std::mem::take(&mut self.rows),
+            cells: std::mem::take(&mut self.cells),
+        };
+        (self.push)(batch)
+    }
+
+    /// Columns that a server must not be sent.
+    fn poison(&self, block: &Block) -> Option<Vec<bool>> {
+        let (series, _) = block.runs().next()?;
+        let not_utf8 = |name: &[u8]| std::str::from_utf8(name).is_err();
+        let whole = not_utf8(series.measurement());
+        let columns: Vec<bool> =
+            block.columns().iter().map(|column| whole || not_utf8(&column.field)).collect();
+        (self.copy.options.server && columns.contains(&true)).then_some(columns)
+    }
+
+    /// Which columns of a row are missing: nothing, all of them (`Some(None)`), or those of a mask.
+    fn wanted(
+        &self,
+        block: &Block,
+        row: usize,
+        hasher: &mut SeriesHasher,
+    ) -> Option<Option<Vec<bool>>> {
+        let time = block.times()[row];
+        let place = (hasher.series(), hour_of(time));
+        if self.missing.places.contains(&place) || self.missing.unprovable.contains(&place) {
+            return Some(None);
+        }
+        if !self.missing.partial.contains(&place) {
+            return None;
+        }
+        let overwrite = self.copy.options.overwrite;
+        let mask = block.columns().iter().map(|column| {
+            let key = hasher.field(&column.field, column.field_type()).key(time);
+            self.missing.cells.contains(&key) || (overwrite && self.missing.changed.contains(&key))
+        });
+        Some(Some(mask.collect()))
+    }
+
+    fn row(
+        &mut self,
+        block: &Block,
+        encoder: &mut Encoder<'_>,
+        selection: Selection<'_>,
+        hasher: &mut SeriesHasher,
+    ) -> Result<()> {
+        let Selection { series, row, mask } = selection;
+        match encoder.row(series, row, mask, &mut self.body) {
+            Ok(0) => Ok(()),
+            Ok(cells) => self.count(cells),
+            Err(reason) => self.reject(block, encoder, selection, hasher, &reason.to_string()),
+        }
+    }
+
+    fn count(&mut self, cells: u64) -> Result<()> {
+        self.rows += 1;
+        self.cells += cells;
+        let options = self.copy.options;
+        if self.rows >= options.batch_rows || self.body.len() >= options.batch_bytes {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Sets the selected cells aside. A row that line protocol cannot express is named in words.
+    fn reject(
+        &self,
+        block: &Block,
+        encoder: &mut Encoder<'_>,
+        selection: Selection<'_>,
+        hasher: &mut SeriesHasher,
+        reason: &str,
+    ) -> Result<()> {
+        let Selection { series, row, mask } = selection;
+        let time = block.times()[row];
+        let mut keys = Vec::new();
+        for (at, column) in block.columns().iter().enumerate() {
+            if mask.is_none_or(|mask| mask[at]) && column.get(row).is_some() {
+                keys.push(hasher.field(&column.field, column.field_type()).key(time));
+            }
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        lock(self.rejected).extend(keys);
+        let mut line = Vec::new();
+        if encoder.row(series, row, mask, &mut line).is_err() {
+            line.clear();
+        }
+        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+        let place = format!("{}, series {series}, time {time}", self.unit.source);
+        self.copy.rejects.add(&place, reason, line)
+    }
+}
