@@ -216,10 +216,10 @@ fn is_warned(outcome: &Outcome) -> bool {
 
 /// True for reasons of the parser, which leave the other lines of a request alone.
 fn is_parser_reason(reason: &str) -> bool {
-    !["invalid tag key", "invalid field name", "field type conflict", "unknown field type"]
-        .iter()
-        .any(|words| reason.starts_with(words))
-        && !(reason.starts_with("unable to parse") && reason.contains(" value \""))
+    let late =
+        ["invalid tag key", "invalid field name", "field type conflict", "unknown field type"];
+    let unreadable = reason.starts_with("unable to parse") && reason.contains(" value \"");
+    !unreadable && !late.iter().any(|words| reason.starts_with(words))
 }
 
 fn expected(outcomes: &[Outcome]) -> Vec<Written> {
