@@ -299,6 +299,20 @@ fn a_server_panics_on_the_lines_that_are_never_sent() {
 }
 
 #[test]
+fn a_server_fails_on_the_numbers_of_tags_that_are_warned_of() {
+    let server = Influxd::start();
+    server.create("db");
+    for count in [99, 100, 101, 200, 300, 400] {
+        let tags: String = (0..count).map(|at| format!(",t{at:03}=x")).collect();
+        let text = format!("m{tags} v=1 1");
+        let outcomes = decode(text.as_bytes(), &[], Options::default());
+        let (status, _) = server.request("POST", "/write?db=db", text.as_bytes()).unwrap();
+        assert_eq!(status == 500, is_warned(&outcomes[0]), "{count} tags: {status}");
+        assert!(matches!(status, 204 | 500));
+    }
+}
+
+#[test]
 fn a_server_agrees_about_hostile_lines() {
     let seeds = hostile::seeds();
     let mut trial = Trial::new();

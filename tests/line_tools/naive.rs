@@ -104,7 +104,7 @@ fn parse_point(buf: &[u8], multiplier: i64, default_time: Option<i64>) -> Result
             }
         }
     }
-    warning |= tags(&key).len() == 100;
+    warning |= [100, 200, 400, 800, 1600].contains(&tags(&key).len());
     warning |= std::str::from_utf8(scan_to(&key, 0, b',')).is_err();
     warning |= pairs.iter().any(|pair| std::str::from_utf8(&pair.0).is_err());
     let dropped_time_field = all != pairs.len();
