@@ -1,5 +1,7 @@
 //! What is encoded is decoded as what it was, bit for bit; what cannot be, is not encoded.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod line_tools;
 
 use gapless::block::Block;
