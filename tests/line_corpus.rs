@@ -100,8 +100,10 @@ fn keys_and_fields_together_are_limited_as_on_a_server() {
 }
 
 #[test]
-fn a_hundred_tags_are_read_with_a_warning() {
-    for (count, warned) in [(99, false), (100, true), (101, false), (200, false)] {
+fn numbers_of_tags_that_older_servers_cannot_count_are_read_with_a_warning() {
+    for (count, warned) in
+        [(99, false), (100, true), (101, false), (200, true), (300, false), (800, true)]
+    {
         let tags: String = (0..count).map(|at| format!(",t{at:03}=x")).collect();
         let outcomes = decode(format!("m{tags} v=1 1").as_bytes(), &[], options());
         let [Outcome::Row(point)] = &outcomes[..] else { panic!("{outcomes:?}") };

@@ -216,10 +216,10 @@ fn is_warned(outcome: &Outcome) -> bool {
 
 /// True for reasons of the parser, which leave the other lines of a request alone.
 fn is_parser_reason(reason: &str) -> bool {
-    !["invalid tag key", "invalid field name", "field type conflict", "unknown field type"]
-        .iter()
-        .any(|words| reason.starts_with(words))
-        && !(reason.starts_with("unable to parse") && reason.contains(" value \""))
+    let late =
+        ["invalid tag key", "invalid field name", "field type conflict", "unknown field type"];
+    let unreadable = reason.starts_with("unable to parse") && reason.contains(" value \"");
+    !unreadable && !late.iter().any(|words| reason.starts_with(words))
 }
 
 fn expected(outcomes: &[Outcome]) -> Vec<Written> {
@@ -295,6 +295,20 @@ fn a_server_panics_on_the_lines_that_are_never_sent() {
         let reply = server.request("POST", "/write?db=db", &case.text);
         assert!(reply.is_err(), "the server lives: {reply:?}");
         assert!(!server.child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn a_server_fails_on_the_numbers_of_tags_that_are_warned_of() {
+    let server = Influxd::start();
+    server.create("db");
+    for count in [99, 100, 101, 200, 300, 400] {
+        let tags: String = (0..count).map(|at| format!(",t{at:03}=x")).collect();
+        let text = format!("m{tags} v=1 1");
+        let outcomes = decode(text.as_bytes(), &[], Options::default());
+        let (status, _) = server.request("POST", "/write?db=db", text.as_bytes()).unwrap();
+        assert_eq!(status == 500, is_warned(&outcomes[0]), "{count} tags: {status}");
+        assert!(matches!(status, 204 | 500));
     }
 }
 

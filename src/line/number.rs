@@ -14,6 +14,9 @@ const EXACT_DIGITS: usize = 15;
 /// Digits of an integer that always fit i64.
 const SAFE_DIGITS: usize = 18;
 
+/// Digits of an integer that always fit u64.
+const UNSIGNED_DIGITS: usize = 19;
+
 /// 10^0 to 10^15, each exact as a float.
 const POWERS: [f64; EXACT_DIGITS + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
@@ -83,7 +86,7 @@ pub(super) fn check(text: &[u8], start: usize) -> Result<usize, Fault> {
         }
         at += 1;
     }
-    let marks = [text[start] == b'-', integer, decimal];
+    let marks = [text.get(start) == Some(&b'-'), integer, decimal];
     let digits = at - start - marks.iter().filter(|&&mark| mark).count();
     if digits == 0 || integer && (decimal || scientific || text[at - 1] != b'i') {
         return Err(invalid(at));
@@ -166,9 +169,19 @@ pub(super) fn integer(text: &[u8]) -> Result<i64, String> {
         let shown = Printable(text);
         format!("strconv.ParseInt: parsing \"{shown}\": {words}")
     };
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+    let (magnitude, end) = self::digits(digits, 0, 0);
+    if end == 0 || end < digits.len() {
         return Err(error("invalid syntax"));
     }
+    if end <= UNSIGNED_DIGITS {
+        let value = if digits.len() == text.len() {
+            i64::try_from(magnitude).ok()
+        } else {
+            0_i64.checked_sub_unsigned(magnitude)
+        };
+        return value.ok_or_else(|| error("value out of range"));
+    }
+    // Leading zeros make a number as long as one likes.
     std::str::from_utf8(text)
         .ok()
         .and_then(|text| text.parse().ok())
@@ -191,4 +204,76 @@ fn float(text: &[u8]) -> Option<f64> {
     let spelt = text.trim_start_matches(['+', '-']);
     let infinite = spelt.eq_ignore_ascii_case("inf") || spelt.eq_ignore_ascii_case("infinity");
     (value.is_finite() || infinite).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_read_up_to_their_ends() {
+        for value in [0, 7, -7, i64::MAX, i64::MIN, i64::MAX - 1, 999_999_999_999_999_999] {
+            assert_eq!(integer(value.to_string().as_bytes()), Ok(value));
+            let text = value.to_string();
+            let (sign, digits) = text.split_at(usize::from(value < 0));
+            assert_eq!(integer(format!("{sign}000{digits}").as_bytes()), Ok(value));
+        }
+        for (text, words) in [
+            ("9223372036854775808", "value out of range"),
+            ("-9223372036854775809", "value out of range"),
+            ("99999999999999999999999", "value out of range"),
+            ("", "invalid syntax"),
+            ("-", "invalid syntax"),
+            ("--1", "invalid syntax"),
+            ("+1", "invalid syntax"),
+            ("1 ", "invalid syntax"),
+        ] {
+            assert!(integer(text.as_bytes()).unwrap_err().ends_with(words), "{text}");
+        }
+    }
+
+    #[test]
+    fn short_numbers_are_read_as_the_scanner_and_the_storage_would() {
+        let numbers = [
+            "0",
+            "-0",
+            "1",
+            "0.1",
+            "-.5",
+            "5.",
+            "123456789012345",
+            "1234567890123456",
+            "0.30",
+            "7i",
+            "-7i",
+            "999999999999999999i",
+            "9999999999999999999i",
+            "1e3",
+            "1.5e-7",
+            "-",
+            ".",
+            "-.",
+            "i",
+            "1.0i",
+            "1i2",
+            "1u",
+            "123456789.012345",
+            "0.000000000000001",
+            "1e400",
+            "",
+        ];
+        for text in numbers {
+            let text = text.as_bytes();
+            let slow = check_whole(text).then(|| evaluate(text).unwrap());
+            let fast = plain(text, 0).map(|(end, cell)| {
+                assert_eq!(end, text.len());
+                cell
+            });
+            assert_eq!(format!("{fast:?}"), format!("{slow:?}"), "{text:?}");
+        }
+    }
+
+    fn check_whole(text: &[u8]) -> bool {
+        !text.is_empty() && check(text, 0).is_ok_and(|end| end == text.len())
+    }
 }

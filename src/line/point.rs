@@ -9,9 +9,6 @@ use super::{Fault, Precision, number};
 use crate::series::Printable;
 use crate::window::{TIME_MAX, TIME_MIN};
 
-/// Number of tags with which servers before 1.8.6 fail: an index one past the end.
-const UNLUCKY_TAGS: usize = 100;
-
 /// A line that was read, reused from line to line.
 #[derive(Debug, Default)]
 pub(super) struct Point {
@@ -86,14 +83,23 @@ impl Point {
         if self.fields.conflict(text) {
             return Err(Fault::new(0, "field type conflict"));
         }
-        if self.key.tags() == UNLUCKY_TAGS {
-            self.warning = Some("exactly 100 tags: servers before 1.8.6 fail on such a line");
+        if is_unlucky(self.key.tags()) {
+            self.warning = Some(UNLUCKY);
         }
         match self.fields.late.take() {
             Some(fault) => Err(fault),
             None => Ok(()),
         }
     }
+}
+
+const UNLUCKY: &str = "a number of tags (100, 200, 400 and so on) at which servers before 1.8.6 \
+                       fail with status 500 and store nothing";
+
+/// True for the numbers of tags that fill a server's list of them, which begins with 100 places
+/// and is doubled: it then looks one place past the end.
+fn is_unlucky(tags: usize) -> bool {
+    tags.is_multiple_of(100) && (tags / 100).is_power_of_two()
 }
 
 /// Number of bytes at the beginning of `text` that the server takes for white space.

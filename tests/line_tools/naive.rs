@@ -6,6 +6,7 @@ use super::outcome::{Outcome, Point, Stored};
 use gapless::series::Printable;
 
 type Reason = String;
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Decodes a whole text.
 pub fn decode(text: &[u8], multiplier: i64, default_time: Option<i64>) -> Vec<Outcome> {
@@ -103,7 +104,7 @@ fn parse_point(buf: &[u8], multiplier: i64, default_time: Option<i64>) -> Result
             }
         }
     }
-    warning |= tags(&key).len() == 100;
+    warning |= [100, 200, 400, 800, 1600].contains(&tags(&key).len());
     warning |= std::str::from_utf8(scan_to(&key, 0, b',')).is_err();
     warning |= pairs.iter().any(|pair| std::str::from_utf8(&pair.0).is_err());
     let dropped_time_field = all != pairs.len();
@@ -130,7 +131,7 @@ fn scan_key(buf: &[u8]) -> Result<(usize, Vec<u8>), Reason> {
         i += 1;
     }
     let measurement = buf[..i].to_vec();
-    let mut tags: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut tags: Pairs = Vec::new();
     loop {
         if i >= buf.len() {
             return Err("missing fields".into());
@@ -286,7 +287,7 @@ fn scan_to(buf: &[u8], start: usize, stop: u8) -> &[u8] {
 }
 
 /// Unescaped keys and raw values, as the second scanner sees them.
-fn walk_fields(mut buf: &[u8], key_bytes: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Reason> {
+fn walk_fields(mut buf: &[u8], key_bytes: usize) -> Result<Pairs, Reason> {
     let mut pairs = Vec::new();
     while !buf.is_empty() {
         let key = scan_to(buf, 0, b'=');
@@ -367,7 +368,7 @@ fn unescape(text: &[u8], special: &[u8]) -> Vec<u8> {
     out
 }
 
-fn tags(key: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn tags(key: &[u8]) -> Pairs {
     let mut tags = Vec::new();
     let mut i = scan_to(key, 0, b',').len() + 1;
     while i < key.len() {
@@ -407,11 +408,14 @@ fn value(raw: &[u8], warning: &mut bool) -> Result<Stored, Reason> {
     }
     let text = String::from_utf8_lossy(raw).into_owned();
     if let Some(digits) = text.strip_suffix('i') {
-        return parse_int(digits).map(Stored::Integer).map_err(|_| {
-            let digits = Printable(&raw[..raw.len() - 1]).to_string();
-            let words = parse_int(&digits).unwrap_err();
-            format!("unable to parse integer value \"{digits}\": {words}")
-        });
+        let shown = Printable(&raw[..raw.len() - 1]).to_string();
+        // Parsed as it is shown, so that the reason shows it in the same way.
+        return match (parse_int(digits), parse_int(&shown)) {
+            (Ok(value), _) => Ok(Stored::Integer(value)),
+            (_, words) => {
+                Err(format!("unable to parse integer value \"{shown}\": {}", words.unwrap_err()))
+            }
+        };
     }
     if let Some(digits) = text.strip_suffix('u') {
         return match digits.parse() {
