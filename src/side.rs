@@ -113,6 +113,7 @@ pub struct Writing {
 }
 
 /// A side that is filled.
+#[expect(clippy::large_enum_variant, reason = "there is one a run")]
 #[expect(missing_debug_implementations, reason = "neither seam asks for Debug")]
 pub enum DestinationSide {
     /// An InfluxDB 1.x server.

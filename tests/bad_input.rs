@@ -1,5 +1,7 @@
 //! Whatever is wrong is said, nothing is lost without a word, and no bytes bring the command down.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod common;
 
 use common::{Gapless, Influxd, Ran};

@@ -1,5 +1,7 @@
 //! Planted differences are found, named exactly, and put right where that is safe.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod common;
 
 use common::{Gapless, Influxd};

@@ -1,6 +1,8 @@
 //! Whatever line protocol can hold goes from file to server and back unchanged, and what a server's
 //! queries cannot show is never passed as proven.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod common;
 
 use common::{Gapless, Influxd};

@@ -1,6 +1,8 @@
 //! The main job on the shipped real data: file to server, to archive, and from one to the other,
 //! proven each time, and nothing sent twice.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod common;
 
 use common::{Gapless, Influxd, Ran};

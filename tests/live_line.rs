@@ -6,18 +6,17 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod common;
 mod line_tools;
 
+use common::{Influxd, http};
 use gapless::line::{decode::Options, key};
 use gapless::series::Printable;
 use line_tools::corpus;
 use line_tools::hostile::{self, Random, mutate};
 use line_tools::outcome::{Outcome, decode};
 use line_tools::wal::{Wal, Written};
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Stands for the server's clock.
 const NOW: i64 = 1_700_000_000_123_456_789;
@@ -25,84 +24,16 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Beginning of the reason of lines that must never be sent.
 const KILLS: &str = "a value of one quote";
 
-struct Influxd {
-    child: Child,
-    port: u16,
-    dir: tempfile::TempDir,
+/// Makes a database whose points all lie in few shards.
+fn create(server: &Influxd, database: &str) {
+    server.query(&format!("CREATE DATABASE {database} WITH SHARD DURATION 5000w"));
 }
 
-impl Influxd {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (http, rpc) = (port(), port());
-        let path = |name: &str| dir.path().join(name);
-        let config = format!(
-            "reporting-disabled = true\nbind-address = \"127.0.0.1:{rpc}\"\n[meta]\ndir = {:?}\n\
-             [data]\ndir = {:?}\nwal-dir = {:?}\nquery-log-enabled = false\n\
-             [http]\nbind-address = \"127.0.0.1:{http}\"\nlog-enabled = false\n\
-             [monitor]\nstore-enabled = false\n[subscriber]\nenabled = false\n\
-             [continuous_queries]\nenabled = false\n",
-            path("meta"),
-            path("data"),
-            path("wal")
-        );
-        std::fs::write(path("influxd.conf"), config).unwrap();
-        let child = Command::new("influxd")
-            .arg("-config")
-            .arg(path("influxd.conf"))
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(path("log")).unwrap())
-            .spawn()
-            .expect("influxd starts");
-        let server = Self { child, port: http, dir };
-        let started = Instant::now();
-        while server.request("GET", "/ping", b"").is_err() {
-            assert!(started.elapsed() < Duration::from_secs(60), "influxd does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
-    }
-
-    fn data_dir(&self) -> &std::path::Path {
-        self.dir.path()
-    }
-
-    fn request(&self, method: &str, path: &str, body: &[u8]) -> std::io::Result<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        let length = body.len();
-        let head = format!(
-            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
-        let mut reply = Vec::new();
-        stream.read_to_end(&mut reply)?;
-        let reply = String::from_utf8_lossy(&reply).into_owned();
-        let status = reply.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status = status.ok_or(std::io::ErrorKind::UnexpectedEof)?;
-        Ok((status, reply.split_once("\r\n\r\n").map_or(String::new(), |parts| parts.1.into())))
-    }
-
-    fn query(&self, database: &str, query: &str) -> serde_json::Value {
-        let query = query.replace(' ', "%20").replace('"', "%22");
-        let path = format!("/query?db={database}&q={query}");
-        let (status, body) = self.request("POST", &path, b"").unwrap();
-        assert_eq!(status, 200, "{body}");
-        serde_json::from_str(&body).unwrap()
-    }
-
-    /// Makes a database whose points all lie in few shards.
-    fn create(&self, database: &str) {
-        self.query("", &format!("CREATE DATABASE {database} WITH SHARD DURATION 5000w"));
-    }
-}
-
-impl Drop for Influxd {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
+/// Posts a text; an error where the server broke the connection.
+fn post(server: &Influxd, database: &str, text: &[u8]) -> std::io::Result<(u16, String)> {
+    let target = format!("/write?db={database}");
+    let response = http::request(&server.endpoint(), "POST", &target, &[], text)?;
+    Ok((response.status, response.text()))
 }
 
 /// A server and the database in which lines are tried.
@@ -130,10 +61,10 @@ impl Trial {
 
     fn renew(&mut self) {
         if self.databases > 0 {
-            self.server.query("", &format!("DROP DATABASE {}", self.database()));
+            self.server.query(&format!("DROP DATABASE {}", self.database()));
         }
         self.databases += 1;
-        self.server.create(&self.database());
+        create(&self.server, &self.database());
     }
 
     /// Tries a text; where the database may be to blame, once more in a new one.
@@ -152,7 +83,7 @@ impl Trial {
             return Ok(());
         }
         let database = self.database();
-        let reply = self.server.request("POST", &format!("/write?db={database}"), text);
+        let reply = post(&self.server, &database, text);
         let (status, body) = reply.map_err(|error| {
             self.server = Influxd::start();
             self.wal = Wal::new(self.server.data_dir());
@@ -277,7 +208,7 @@ fn identity_is_shown(trial: &Trial, text: &[u8]) -> Result<(), String> {
         })
         .collect();
     ours.sort();
-    let reply = trial.server.query(&trial.database(), "SHOW MEASUREMENTS");
+    let reply = trial.server.query(&format!("SHOW MEASUREMENTS ON {}", trial.database()));
     let rows = reply["results"][0]["series"][0]["values"].as_array();
     let theirs: Vec<&str> = rows.into_iter().flatten().filter_map(|row| row[0].as_str()).collect();
     // A point that is refused late leaves its measurement behind.
@@ -291,22 +222,22 @@ fn identity_is_shown(trial: &Trial, text: &[u8]) -> Result<(), String> {
 fn a_server_panics_on_the_lines_that_are_never_sent() {
     for case in corpus::cases().iter().filter(|case| case.kills) {
         let mut server = Influxd::start();
-        server.create("db");
-        let reply = server.request("POST", "/write?db=db", &case.text);
+        create(&server, "db");
+        let reply = post(&server, "db", &case.text);
         assert!(reply.is_err(), "the server lives: {reply:?}");
-        assert!(!server.child.wait().unwrap().success());
+        assert!(!server.wait_for_exit().success());
     }
 }
 
 #[test]
 fn a_server_fails_on_the_numbers_of_tags_that_are_warned_of() {
     let server = Influxd::start();
-    server.create("db");
+    create(&server, "db");
     for count in [99, 100, 101, 200, 300, 400] {
         let tags: String = (0..count).map(|at| format!(",t{at:03}=x")).collect();
         let text = format!("m{tags} v=1 1");
         let outcomes = decode(text.as_bytes(), &[], Options::default());
-        let (status, _) = server.request("POST", "/write?db=db", text.as_bytes()).unwrap();
+        let (status, _) = post(&server, "db", text.as_bytes()).unwrap();
         assert_eq!(status == 500, is_warned(&outcomes[0]), "{count} tags: {status}");
         assert!(matches!(status, 204 | 500));
     }

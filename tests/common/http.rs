@@ -174,11 +174,12 @@ fn read_chunks(stream: &mut impl BufRead, body: &mut Vec<u8>) -> std::io::Result
 }
 
 fn read_line(stream: &mut impl BufRead) -> std::io::Result<String> {
-    let mut line = String::new();
-    if stream.read_line(&mut line)? == 0 {
+    // Error messages in headers repeat what was written, whatever bytes it held.
+    let mut line = Vec::new();
+    if stream.read_until(b'\n', &mut line)? == 0 {
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    Ok(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -211,6 +211,17 @@ impl Influxd {
         run::signal("TERM", child.id());
         let status = run::wait_until(&mut child, Instant::now() + STOP);
         assert!(status.is_some(), "influxd did not stop in {STOP:?}\n{}", self.log_tail());
+    }
+
+    /// Waits until the server has ended by itself.
+    #[track_caller]
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the server was started");
+        let status = run::wait_until(&mut child, Instant::now() + STOP);
+        status.unwrap_or_else(|| {
+            run::end(&mut child);
+            panic!("influxd did not end in {STOP:?}\n{}", self.log_tail())
+        })
     }
 
     /// Kills the server (SIGKILL), as a power cut would, and waits.
