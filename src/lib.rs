@@ -32,7 +32,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 | [`error`], [`window`], [`value`], [`series`], [`block`] |
-//! | 1 | [`line`], [`msgpack`], [`digest`], [`compress`] |
+//! | 1 | [`mod@line`], [`msgpack`], [`digest`], [`compress`] |
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
