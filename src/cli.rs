@@ -161,6 +161,8 @@ pub struct CatArgs {
 pub struct Settings {
     /// The window; open where no bound was given.
     pub window: Window,
+    /// True where `--start` was given.
+    pub start_given: bool,
     /// True where `--end` was given.
     pub end_given: bool,
     /// Database and RP of the source; empty where not given.
@@ -191,6 +193,7 @@ impl Common {
             Window::new(start.unwrap_or(Window::ALL.start), end.unwrap_or(Window::ALL.end))?;
         Ok(Settings {
             window,
+            start_given: start.is_some(),
             end_given: end.is_some(),
             namespace: Namespace {
                 database: self.db.clone().unwrap_or_default(),

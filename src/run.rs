@@ -12,7 +12,7 @@ use crate::pipeline::Progress;
 use crate::plan::{Grid, Held, SHARD_DURATION};
 use crate::progress::Lines;
 use crate::reject::{Rejects, Summary};
-use crate::report::{self, Context, Report};
+use crate::report::{self, Context, Expired, Report};
 use crate::side::{self, Access, DestinationSide, SourceSide, Writing};
 use crate::sink::influx;
 use crate::source::{Source, line_file};
@@ -40,7 +40,7 @@ pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
     let consistency = arguments.consistency()?;
     let (source, target) = arguments.sides.locations()?;
     let job = Job::open(&arguments.sides.common, &source, progress)?;
-    let pairs = job.pairs(&target)?;
+    let mut pairs = job.pairs(&target)?;
     let writing = Writing {
         create: arguments.create,
         influx: influx::Options { consistency, gzip: arguments.gzip },
@@ -48,6 +48,7 @@ pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
     };
     let access = access(&arguments.sides, Role::Destination)?;
     let destination = side::open_destination(&target, access, writing, &pairs)?;
+    let expired = job.leave_out_expired(&mut pairs, &destination)?;
     let units =
         job.units(&pairs, destination.reader(), |pair| destination.grid(&pair.destination))?;
     progress.stage(&format!("stage=copy units={}", units.len()));
@@ -71,7 +72,8 @@ pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
     {
         sink.complete()?;
     }
-    Ok(report::of_copy(job.context(&arguments.sides, progress)?, outcome, stored))
+    let context = Context { expired, ..job.context(&arguments.sides, progress)? };
+    Ok(report::of_copy(context, outcome, stored))
 }
 
 /// What a new archive says about itself.
@@ -232,7 +234,7 @@ impl Job {
             },
             _ => Target::default(),
         };
-        units::pairs(self.held()?, &target)
+        units::pairs(self.held()?, &target, self.window)
     }
 
     /// Pairs for two sides that both exist: a single namespace on either side needs no name.
@@ -259,9 +261,28 @@ impl Job {
         for pair in pairs {
             let grid = grid(pair)?;
             let filter = &self.settings.filter;
-            units.extend(units::units(pair, source, reader, grid, self.window, filter)?);
+            units.extend(units::units(pair, source, reader, grid, filter)?);
         }
         Ok(units)
+    }
+
+    /// Cuts what the destination's retention policies would drop off the windows, and counts it.
+    fn leave_out_expired(
+        &self,
+        pairs: &mut [Pair],
+        destination: &DestinationSide,
+    ) -> Result<Expired> {
+        let mut expired = Expired { asked_for: self.settings.start_given, ..Expired::default() };
+        for pair in pairs {
+            let Some(floor) = destination.floor(&pair.destination)? else { continue };
+            let below = Window { start: Window::ALL.start, end: floor };
+            let Some(below) = below.intersect(pair.window) else { continue };
+            let (source, namespace) = (&*self.side.source, &pair.source.namespace);
+            expired.cells += compare::count(source, namespace, below, &self.settings.filter)?;
+            expired.floor = expired.floor.max(Some(floor));
+            pair.window.start = floor;
+        }
+        Ok(expired)
     }
 
     fn compare_options(&self) -> compare::Options {
@@ -282,6 +303,7 @@ impl Job {
             lines: self.side.lines.clone(),
             rejects: self.rejects.finish()?,
             elapsed: progress.elapsed(),
+            expired: Expired::default(),
         })
     }
 }

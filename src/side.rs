@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Client, Role, Secret, Server};
 use crate::influxql;
 use crate::location::{InfluxLocation, Location};
-use crate::plan::{Grid, Held, Namespace, RpSettings, SHARD_DURATION};
+use crate::plan::{Grid, Namespace, RpSettings, SHARD_DURATION};
 use crate::reject::Rejects;
 use crate::sink::Sink;
 use crate::sink::archive::ArchiveSink;
@@ -22,6 +22,9 @@ use crate::window::DAY;
 use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Nanoseconds by which a retention floor is raised: it moves while data are on their way.
+const FLOOR_MARGIN: i64 = 60_000_000_000;
 
 /// How servers are reached.
 #[derive(Debug, Default)]
@@ -266,24 +269,41 @@ impl DestinationSide {
     /// # Errors
     /// Where a server cannot be asked.
     pub fn grid(&self, namespace: &Namespace) -> Result<Grid> {
-        match self {
-            Self::Influx(influx) => server_grid(&influx.reader.namespaces()?, namespace),
-            Self::NewArchive { .. } | Self::Archive(_) => Ok(Grid { duration: DAY }),
-            Self::Null(_) => Ok(Grid { duration: SHARD_DURATION }),
-        }
+        let duration = match self {
+            Self::Influx(influx) => influx
+                .settings(namespace)?
+                .map_or(SHARD_DURATION, |settings| settings.shard_duration),
+            Self::NewArchive { .. } | Self::Archive(_) => DAY,
+            Self::Null(_) => SHARD_DURATION,
+        };
+        Ok(Grid { duration })
+    }
+
+    /// The time before which the destination drops what it is sent, if it drops anything.
+    ///
+    /// # Errors
+    /// Where a server cannot be asked.
+    pub fn floor(&self, namespace: &Namespace) -> Result<Option<i64>> {
+        let Self::Influx(influx) = self else { return Ok(None) };
+        let duration = influx.settings(namespace)?.map_or(0, |settings| settings.duration);
+        let clock = influx.reader.client().clock();
+        let floor = clock.map(|clock| clock.saturating_sub(duration).saturating_add(FLOOR_MARGIN));
+        Ok(floor.filter(|_| duration > 0))
     }
 }
 
-/// The shard groups of a namespace; an empty RP name stands for the default one.
-fn server_grid(held: &[Held], namespace: &Namespace) -> Result<Grid> {
-    let settings = held
-        .iter()
-        .filter(|held| held.namespace.database == namespace.database)
-        .filter_map(|held| Some((&held.namespace.retention_policy, held.settings.as_ref()?)))
-        .find(|(name, settings)| match namespace.retention_policy.as_str() {
+impl InfluxSide {
+    /// Settings of an RP; an empty name stands for the default one.
+    fn settings(&self, namespace: &Namespace) -> Result<Option<RpSettings>> {
+        let held = self.reader.namespaces()?;
+        let mut policies = held
+            .into_iter()
+            .filter(|held| held.namespace.database == namespace.database)
+            .filter_map(|held| Some((held.namespace.retention_policy, held.settings?)));
+        let found = policies.find(|(name, settings)| match namespace.retention_policy.as_str() {
             "" => settings.default,
-            wanted => *name == wanted,
+            wanted => name == wanted,
         });
-    let duration = settings.map_or(SHARD_DURATION, |(_, settings)| settings.shard_duration);
-    Ok(Grid { duration })
+        Ok(found.map(|(_, settings)| settings))
+    }
 }

@@ -14,6 +14,8 @@ pub struct Pair {
     pub source: Held,
     /// The destination's name for it, which may not exist yet.
     pub destination: Namespace,
+    /// The time range.
+    pub window: Window,
 }
 
 /// Database and RP that the operator named for the destination.
@@ -30,7 +32,7 @@ pub struct Target {
 ///
 /// # Errors
 /// A usage error where two databases or RPs would be mapped to one.
-pub fn pairs(source: Vec<Held>, target: &Target) -> Result<Vec<Pair>> {
+pub fn pairs(source: Vec<Held>, target: &Target, window: Window) -> Result<Vec<Pair>> {
     let mut pairs: Vec<Pair> = Vec::new();
     for held in source {
         let from = &held.namespace;
@@ -48,7 +50,7 @@ pub fn pairs(source: Vec<Held>, target: &Target) -> Result<Vec<Pair>> {
                 other.source.namespace
             )));
         }
-        pairs.push(Pair { source: held, destination });
+        pairs.push(Pair { source: held, destination, window });
     }
     Ok(pairs)
 }
@@ -62,9 +64,9 @@ pub fn units(
     source: &dyn Source,
     destination: Option<&dyn Source>,
     grid: Grid,
-    window: Window,
     filter: &Filter,
 ) -> Result<Vec<Unit>> {
+    let window = pair.window;
     let plan = |side: &dyn Source, namespace: &Namespace| {
         let scope = Scope { namespace: namespace.clone(), window, filter: filter.clone() };
         side.plan(&scope)
@@ -100,18 +102,19 @@ mod tests {
 
     #[test]
     fn names_are_kept_unless_the_operator_gives_others() {
-        let kept = pairs(vec![held("a", "x"), held("a", "y")], &Target::default()).unwrap();
+        let kept =
+            pairs(vec![held("a", "x"), held("a", "y")], &Target::default(), Window::ALL).unwrap();
         assert_eq!(kept[1].destination, held("a", "y").namespace);
         let target = Target { database: Some("b".into()), retention_policy: None };
-        let mapped = pairs(vec![held("a", "x")], &target).unwrap();
+        let mapped = pairs(vec![held("a", "x")], &target, Window::ALL).unwrap();
         assert_eq!(mapped[0].destination, held("b", "x").namespace);
     }
 
     #[test]
     fn two_namespaces_never_become_one() {
         let target = Target { database: Some("b".into()), retention_policy: None };
-        assert!(pairs(vec![held("a", "x"), held("c", "x")], &target).is_err());
+        assert!(pairs(vec![held("a", "x"), held("c", "x")], &target, Window::ALL).is_err());
         let target = Target { database: None, retention_policy: Some("z".into()) };
-        assert!(pairs(vec![held("a", "x"), held("a", "y")], &target).is_err());
+        assert!(pairs(vec![held("a", "x"), held("a", "y")], &target, Window::ALL).is_err());
     }
 }

@@ -246,3 +246,28 @@ fn one_endless_line_and_bombs_meet_a_limit() {
     let bomb = bomb.finish().unwrap();
     bounded(dir.path(), bomb).expect_status(4).expect_err("--memory");
 }
+
+#[test]
+fn what_the_destinations_retention_would_drop_is_counted_and_not_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Influxd::start();
+    server.query("CREATE DATABASE db WITH DURATION 2h SHARD DURATION 1h NAME short");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = i64::try_from(now.as_nanos()).unwrap();
+    let minute = 60_000_000_000;
+    // A point a minute over ten hours: the last two are kept.
+    let input: String =
+        (0..600).map(|at| format!("m v={at},w={at}i {}\n", now - at * minute)).collect();
+    let copy = |more: &[&str]| {
+        let copy = gapless(dir.path(), &["copy", "-", &server.location("db")]).args(more);
+        copy.stdin(input.clone()).run()
+    };
+    let ran = copy(&[]).expect_status(0).expect_out("IDENTICAL").expect_out("requests ");
+    let ran = ran.expect_out("cells older than").expect_out("retention policy would drop them");
+    let kept = server.count("db", "");
+    assert!((2 * 117..=2 * 120).contains(&kept), "{kept}: {}", ran.describe());
+
+    // Asked for by name, they make the run incomplete.
+    let start = (now - 5 * 60 * minute).to_string();
+    copy(&["--start", &start]).expect_status(3).expect_out("INCOMPLETE");
+}

@@ -259,6 +259,28 @@ pub fn for_each_block(
     Ok(())
 }
 
+/// Counts the cells of one side.
+///
+/// # Errors
+/// Where the side cannot be read.
+pub fn count(
+    side: &dyn Source,
+    namespace: &Namespace,
+    window: Window,
+    filter: &Filter,
+) -> Result<u64> {
+    let mut cells = 0;
+    for_each_block(side, namespace, window, filter, |block| {
+        for (_, rows) in block.runs().filter(|(series, _)| filter.admits(series)) {
+            let present =
+                |row| block.columns().iter().filter(move |column| column.get(row).is_some());
+            cells += rows.map(|row| present(row).count() as u64).sum::<u64>();
+        }
+        Ok(())
+    })?;
+    Ok(cells)
+}
+
 /// Compares the digests of one unit and tells the cells apart where they differ.
 ///
 /// # Errors

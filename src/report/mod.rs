@@ -90,6 +90,8 @@ pub struct Report {
     pub end: i64,
     /// What lies outside of what was compared, one remark a line.
     pub not_covered: Vec<String>,
+    /// What the destination's retention policies would drop.
+    pub expired: Expired,
     /// Cells by class, as the last comparison found them.
     pub counts: Counts,
     /// What was sent; absent for `verify`.
@@ -197,6 +199,32 @@ pub struct Context {
     pub rejects: reject::Summary,
     /// How long it took.
     pub elapsed: Duration,
+    /// What the destination's retention policies would drop.
+    pub expired: Expired,
+}
+
+/// Cells that were not moved because the destination would drop them at once.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Expired {
+    /// Cells of the source below the floor.
+    pub cells: u64,
+    /// The latest floor of any retention policy, nanoseconds.
+    pub floor: Option<i64>,
+    /// True where the operator named the start of the window.
+    #[serde(skip)]
+    pub asked_for: bool,
+}
+
+impl Expired {
+    /// What there is to say, if anything is expired.
+    fn remark(self) -> Option<String> {
+        let floor = self.floor.filter(|_| self.cells > 0)?;
+        Some(format!(
+            "{} cells older than {}: the destination's retention policy would drop them",
+            self.cells,
+            format_time(floor)
+        ))
+    }
 }
 
 /// The report of a `verify`.
@@ -280,6 +308,9 @@ fn incomplete(context: &Context, counts: Counts) -> Vec<String> {
     if context.rejects.rows > 0 {
         reasons.push(format!("{} rows were rejected", context.rejects.rows));
     }
+    if let Some(remark) = context.expired.remark().filter(|_| context.expired.asked_for) {
+        reasons.push(remark);
+    }
     if counts.unprovable > 0 {
         reasons.push(format!(
             "{} cells are in series that queries of the server cannot show: unprovable",
@@ -298,6 +329,8 @@ fn build(
     reasons: Vec<String>,
     next: Option<String>,
 ) -> Report {
+    let mut not_covered = context.not_covered;
+    not_covered.extend(context.expired.remark());
     Report {
         version: 1,
         command,
@@ -308,7 +341,8 @@ fn build(
         destination: context.destination,
         start: context.window.start,
         end: context.window.end,
-        not_covered: context.not_covered,
+        not_covered,
+        expired: context.expired,
         counts: outcome.counts,
         sent,
         lines: context.lines,
