@@ -67,7 +67,7 @@ pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
     };
     let outcome = copy::run(source, writable, &units, &options, &job.rejects, progress)?;
     let stored = writable.reader.is_some();
-    if outcome.lost == 0
+    if outcome.sent.lost == 0
         && let DestinationSide::NewArchive { sink, .. } = &destination
     {
         sink.complete()?;

@@ -63,10 +63,17 @@ pub struct Destination<'a> {
 pub struct Outcome {
     /// The last comparison of every unit.
     pub verified: verify::Outcome,
+    /// What was sent.
+    pub sent: Sent,
+}
+
+/// What a copy sent.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct Sent {
     /// Cells that the destination held before, with the same value.
     pub already_there: u64,
     /// Cells acknowledged by the destination.
-    pub sent: u64,
+    pub cells: u64,
     /// Rows acknowledged by the destination.
     pub rows: u64,
     /// Bytes of line protocol sent.
@@ -75,7 +82,7 @@ pub struct Outcome {
     pub requests: u64,
     /// Write requests that were repeated.
     pub retries: u64,
-    /// Cells that the destination refused or that line protocol cannot express.
+    /// Cells that the destination refused or that cannot be sent.
     pub rejected: u64,
     /// Cells that were acknowledged and are not there.
     pub lost: u64,
@@ -116,7 +123,7 @@ impl Copy<'_> {
         let mut ours = self.digest(self.source, &unit.source, unit)?;
         let mut theirs = self.digest_destination(unit)?;
         let mut findings = self.compare(&ours, &theirs, unit, false)?;
-        self.outcome().already_there += findings.counts.matched;
+        self.outcome().sent.already_there += findings.counts.matched;
         let mut rejected = HashSet::new();
         for round in 0..ROUNDS_MAX {
             if !self.wants(&findings.missing) {
@@ -239,12 +246,12 @@ impl Copy<'_> {
             lock(rejected).extend(keys);
         }
         self.progress.sent(cells - refused_cells.min(cells));
-        let mut outcome = self.outcome();
-        outcome.sent += cells - refused_cells.min(cells);
-        outcome.rows += rows - (refused.len() as u64).min(rows);
-        outcome.bytes += bytes;
-        outcome.requests += requests;
-        outcome.retries += retries;
+        let sent = &mut self.outcome().sent;
+        sent.cells += cells - refused_cells.min(cells);
+        sent.rows += rows - (refused.len() as u64).min(rows);
+        sent.bytes += bytes;
+        sent.requests += requests;
+        sent.retries += retries;
         Ok(())
     }
 
@@ -252,7 +259,7 @@ impl Copy<'_> {
     fn record(&self, mut findings: Findings, rejected: &HashSet<KeyHash>) {
         let mut outcome = self.outcome();
         if self.destination.reader.is_none() {
-            outcome.rejected += rejected.len() as u64;
+            outcome.sent.rejected += rejected.len() as u64;
             findings = Findings::of_source(findings.source);
         } else {
             let missing = findings.counts.missing_in_destination;
@@ -260,8 +267,8 @@ impl Copy<'_> {
             // missing although nobody rejected them.
             let all = rejected.is_empty();
             let lost = if all { missing } else { findings.missing.cells.len() as u64 };
-            outcome.lost += lost;
-            outcome.rejected += missing.saturating_sub(lost);
+            outcome.sent.lost += lost;
+            outcome.sent.rejected += missing.saturating_sub(lost);
         }
         outcome.verified.add(findings, self.options.compare.findings_max);
         self.progress.unit_done();

@@ -96,7 +96,7 @@ pub struct Report {
     pub counts: Counts,
     /// What was sent; absent for `verify`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sent: Option<Sent>,
+    pub sent: Option<copy::Sent>,
     /// What the source's lines held besides; absent for other sources.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lines: Option<line_file::Stats>,
@@ -116,27 +116,6 @@ pub struct Report {
     pub seconds: f64,
     /// The next command to run, where something is wrong.
     pub next: Option<String>,
-}
-
-/// What a copy sent.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Sent {
-    /// Cells that the destination held before.
-    pub already_there: u64,
-    /// Cells acknowledged.
-    pub cells: u64,
-    /// Rows acknowledged.
-    pub rows: u64,
-    /// Bytes of line protocol.
-    pub bytes: u64,
-    /// Write requests.
-    pub requests: u64,
-    /// Write requests that were repeated.
-    pub retries: u64,
-    /// Cells refused by the destination or beyond line protocol.
-    pub rejected: u64,
-    /// Cells acknowledged and not stored.
-    pub lost: u64,
 }
 
 /// A digest for people and programs.
@@ -251,16 +230,7 @@ pub fn of_verify(context: Context, outcome: verify::Outcome) -> Report {
 pub fn of_copy(context: Context, outcome: copy::Outcome, stored: bool) -> Report {
     let counts = outcome.verified.counts;
     let mut reasons = incomplete(&context, counts);
-    let sent = Sent {
-        already_there: outcome.already_there,
-        cells: outcome.sent,
-        rows: outcome.rows,
-        bytes: outcome.bytes,
-        requests: outcome.requests,
-        retries: outcome.retries,
-        rejected: outcome.rejected,
-        lost: outcome.lost,
-    };
+    let sent = outcome.sent;
     if counts.changed() > 0 {
         let changed = counts.changed();
         reasons.insert(
@@ -268,8 +238,8 @@ pub fn of_copy(context: Context, outcome: copy::Outcome, stored: bool) -> Report
             format!("{changed} cells have another value at the destination and were left"),
         );
     }
-    let verdict = if outcome.lost > 0 {
-        let lost = outcome.lost;
+    let verdict = if sent.lost > 0 {
+        let lost = sent.lost;
         reasons.insert(
             0,
             format!("{lost} cells were acknowledged by the destination and are not there"),
@@ -324,7 +294,7 @@ fn build(
     command: &'static str,
     context: Context,
     outcome: verify::Outcome,
-    sent: Option<Sent>,
+    sent: Option<copy::Sent>,
     verdict: Verdict,
     reasons: Vec<String>,
     next: Option<String>,

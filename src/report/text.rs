@@ -1,8 +1,9 @@
 //! The report as text for a terminal or a log. The verdict comes last but for the next command, so
 //! that it is what an operator sees.
 
-use super::{Cell, Place, Report, Sent, Verdict};
+use super::{Cell, Place, Report, Verdict};
 use crate::compare::{Class, Counts};
+use crate::copy::Sent;
 use crate::window::{Window, format_time};
 use std::fmt::{self, Display, Formatter, Write};
 
