@@ -81,7 +81,7 @@ pub struct Common {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
     /// Memory for data (MiB)
-    #[arg(long, value_name = "MIB", default_value_t = 192, value_parser = clap::value_parser!(u32).range(16..))]
+    #[arg(long, value_name = "MIB", default_value_t = 192, value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub memory: u32,
     /// Trust the certificates in this PEM file, besides the system's
     #[arg(long, value_name = "FILE")]

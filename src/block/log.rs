@@ -73,7 +73,8 @@ impl Cells {
     }
 
     fn memory(&self) -> usize {
-        self.field.capacity() * 4 + self.bits.capacity() * 8 + self.strings.capacity()
+        // What was reserved beyond is not touched, and takes no memory yet.
+        self.field.len() * 4 + self.bits.len() * 8 + self.strings.len()
     }
 }
 
@@ -161,7 +162,7 @@ impl RowLog {
     /// Bytes in use.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.rows.capacity() * size_of::<Row>() + self.cells.memory() + self.memory_of_names
+        self.rows.len() * size_of::<Row>() + self.cells.memory() + self.memory_of_names
     }
 
     /// Sorts the rows by (series key, time) and lets the later write of each cell win.
@@ -297,15 +298,6 @@ impl Table {
     #[must_use]
     pub fn times(&self) -> &[i64] {
         &self.times
-    }
-
-    /// Bytes in use.
-    #[must_use]
-    pub fn memory(&self) -> usize {
-        let series: usize = self.series.iter().map(|series| series.memory()).sum();
-        (self.times.capacity() + self.row_cells.capacity() + self.starts.capacity()) * 8
-            + self.cells.memory()
-            + series
     }
 
     /// The rows inside a window, as blocks, in order.

@@ -141,12 +141,6 @@ impl DigestSet {
         })
     }
 
-    /// Number of raw series keys.
-    #[must_use]
-    pub fn series_count(&self) -> usize {
-        self.series.len()
-    }
-
     /// Bytes in use, about.
     #[must_use]
     pub fn memory(&self) -> usize {

@@ -1,7 +1,7 @@
 //! The report as text for a terminal or a log. The verdict comes last but for the next command, so
 //! that it is what an operator sees.
 
-use super::{Cell, Place, Report, Verdict};
+use super::{Cell, Report, Verdict};
 use crate::compare::{Class, Counts};
 use crate::copy::Sent;
 use crate::window::{Window, format_time};
@@ -190,14 +190,6 @@ pub fn figure(count: u64) -> String {
 
 fn split_minutes(seconds: f64) -> (f64, f64) {
     ((seconds / 60.0).floor(), seconds % 60.0)
-}
-
-impl Place {
-    /// True where the place is wholly absent on one side.
-    #[must_use]
-    pub fn whole(&self) -> bool {
-        self.counts.source == 0 || self.counts.destination == 0
-    }
 }
 
 #[cfg(test)]
