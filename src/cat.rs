@@ -5,7 +5,7 @@
 //! say which one follows.
 
 use crate::compare::for_each_block;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::line::encode::Encoder;
 use crate::plan::{Filter, Namespace};
 use crate::reject::Rejects;
@@ -42,7 +42,7 @@ pub fn run(
     let mut buffer = Vec::new();
     for namespace in namespaces {
         if namespaces.len() > 1 {
-            context(namespace, &mut buffer);
+            context(namespace, &mut buffer)?;
         }
         for_each_block(source, namespace, window, filter, |block| {
             let mut encoder = Encoder::new(block);
@@ -72,11 +72,20 @@ pub fn run(
     Ok(outcome)
 }
 
-fn context(namespace: &Namespace, buffer: &mut Vec<u8>) {
+fn context(namespace: &Namespace, buffer: &mut Vec<u8>) -> Result<()> {
     let Namespace { database, retention_policy } = namespace;
+    // In a comment a quote or backslash can swallow the lines that follow.
+    let unsafe_in_comment =
+        |name: &str| name.contains(|c: char| c.is_control() || "\"\\".contains(c));
+    if unsafe_in_comment(database) || unsafe_in_comment(retention_policy) {
+        let what = format!("{namespace:?} cannot be named in a comment line");
+        return Err(Error::from(ErrorKind::Data(what))
+            .with_next("write one namespace at a time, with --db and --rp"));
+    }
     let lines =
         format!("# CONTEXT-DATABASE:{database}\n# CONTEXT-RETENTION-POLICY:{retention_policy}\n");
     buffer.extend_from_slice(lines.as_bytes());
+    Ok(())
 }
 
 fn write(out: &mut dyn Write, buffer: &mut Vec<u8>) -> Result<()> {

@@ -89,9 +89,9 @@ pub struct Common {
     /// Read the source's password from this file
     #[arg(long, value_name = "FILE")]
     pub source_password_file: Option<PathBuf>,
-    /// Where rejected rows go, with their reasons
-    #[arg(long, value_name = "FILE", default_value = "gapless-rejected.lp")]
-    pub reject: PathBuf,
+    /// Where rejected rows go, with their reasons [default for copy: gapless-rejected.lp]
+    #[arg(long, value_name = "FILE")]
+    pub reject: Option<PathBuf>,
     /// Print nothing but warnings and errors on standard error
     #[arg(long)]
     pub quiet: bool,

@@ -30,9 +30,6 @@ fn main() -> ExitCode {
 /// Runs a command that ends in a report, and prints or writes it.
 fn reported(sides: &TwoSides, command: impl FnOnce(&Lines) -> Result<Report>) -> Result<u8> {
     let report = command(&Lines::new(sides.common.quiet))?;
-    if let Some(file) = &sides.report {
-        report.write(file)?;
-    }
     if sides.json {
         out(&report.json()?)?;
         if !sides.common.quiet {
@@ -41,24 +38,32 @@ fn reported(sides: &TwoSides, command: impl FnOnce(&Lines) -> Result<Report>) ->
     } else {
         out(&report.to_string())?;
     }
+    // Last, so that a file that cannot be written does not hide the verdict.
+    if let Some(file) = &sides.report {
+        report.write(file)?;
+    }
     Ok(report.exit_status)
 }
 
 fn cat(arguments: &CatArgs) -> Result<u8> {
     let progress = Lines::new(arguments.common.quiet);
-    let rejects = match run::cat(arguments, &progress, &mut io::stdout().lock()) {
+    let done = match run::cat(arguments, &progress, &mut io::stdout().lock()) {
         // Whoever read our output has enough of it.
         Err(error) if error.is_broken_pipe() => return Ok(0),
         outcome => outcome?,
     };
-    match rejects.file {
-        Some(file) => {
-            let rows = rejects.rows;
-            progress::print(&format!("INCOMPLETE   {rows} rows were rejected: {}", file.display()));
-            Ok(INCOMPLETE)
-        }
-        None => Ok(0),
+    for remark in &done.not_covered {
+        progress::print(&format!("not covered: {remark}"));
     }
+    let rejected = done.rejects.rows;
+    if rejected > 0 {
+        progress::print(&format!(
+            "INCOMPLETE   {rejected} rows were rejected (--reject FILE keeps them)"
+        ));
+    } else if done.rows == 0 {
+        progress::print("INCOMPLETE   the window holds nothing");
+    }
+    Ok(if rejected > 0 || done.rows == 0 { INCOMPLETE } else { 0 })
 }
 
 fn out(text: &str) -> Result<()> {

@@ -21,6 +21,14 @@ pub struct Namespace {
     pub retention_policy: String,
 }
 
+impl Namespace {
+    /// True where neither name is given.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.database.is_empty() && self.retention_policy.is_empty()
+    }
+}
+
 impl fmt::Display for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |name: &str| {

@@ -19,7 +19,7 @@ const NAMES_MAX: u32 = 10_000;
 /// Collects rejected rows. Shared by worker threads.
 #[derive(Debug)]
 pub struct Rejects {
-    path: PathBuf,
+    path: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -41,9 +41,10 @@ pub struct Summary {
 }
 
 impl Rejects {
-    /// Rejects go to `path`, or to a numbered name beside it where that exists.
+    /// Rejects go to `path`, or to a numbered name beside it where that exists; without a path they
+    /// are only counted.
     #[must_use]
-    pub fn new(path: PathBuf) -> Self {
+    pub fn new(path: Option<PathBuf>) -> Self {
         Self { path, state: Mutex::default() }
     }
 
@@ -58,8 +59,8 @@ impl Rejects {
         let full = state.summary.reasons.len() >= REASONS_MAX;
         let key = if full { "other reasons" } else { reason };
         *state.summary.reasons.entry(key.to_owned()).or_default() += 1;
-        if state.file.is_none() {
-            let (path, file) = create(&self.path)?;
+        if let (None, Some(path)) = (&state.file, &self.path) {
+            let (path, file) = create(path)?;
             state.summary.file = Some(path.clone());
             state.file = Some((path, BufWriter::new(file)));
         }
@@ -131,7 +132,7 @@ mod tests {
     #[test]
     fn rows_are_written_as_they_were_behind_their_reasons() {
         let dir = tempfile::tempdir().unwrap();
-        let rejects = Rejects::new(dir.path().join("r.lp"));
+        let rejects = Rejects::new(Some(dir.path().join("r.lp")));
         assert!(rejects.finish().unwrap().file.is_none());
         rejects.add("line 1", "bad \"quote\"\n\\", b"m v=\xff").unwrap();
         rejects.add("line 2", "bad \"quote\"\n\\", b"m w=").unwrap();
@@ -146,7 +147,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("r.lp");
         std::fs::write(&path, "mine").unwrap();
-        let rejects = Rejects::new(path.clone());
+        let rejects = Rejects::new(Some(path.clone()));
         rejects.add("line 1", "bad", b"x").unwrap();
         assert_eq!(rejects.finish().unwrap().file.unwrap(), dir.path().join("r.lp.2"));
         assert_eq!(std::fs::read(path).unwrap(), b"mine");

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Client, Role, Secret, Server};
 use crate::influxql;
 use crate::location::{InfluxLocation, Location};
-use crate::plan::{Grid, Namespace, RpSettings, SHARD_DURATION};
+use crate::plan::{Held, Namespace, RpSettings};
 use crate::reject::Rejects;
 use crate::sink::Sink;
 use crate::sink::archive::ArchiveSink;
@@ -18,13 +18,10 @@ use crate::source::archive::ArchiveSource;
 use crate::source::influx_http::InfluxHttp;
 use crate::source::line_file::{self, LineFile};
 use crate::units::Pair;
-use crate::window::DAY;
 use std::io::ErrorKind as IoErrorKind;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Nanoseconds by which a retention floor is raised: it moves while data are on their way.
-const FLOOR_MARGIN: i64 = 60_000_000_000;
 
 /// How servers are reached.
 #[derive(Debug, Default)]
@@ -169,7 +166,7 @@ pub fn open_destination(
 }
 
 fn open_archive(path: &Path, header: Header) -> Result<DestinationSide> {
-    match path.symlink_metadata() {
+    match path.metadata() {
         Ok(found) if found.is_dir() => Ok(DestinationSide::Archive(open_directory(path)?)),
         Ok(_) => Err(Error::location(
             path.display(),
@@ -264,46 +261,42 @@ impl DestinationSide {
         matches!(self, Self::Influx(_))
     }
 
-    /// The grid by which a namespace is filled.
+    /// The namespaces that are there, with their settings.
     ///
     /// # Errors
     /// Where a server cannot be asked.
-    pub fn grid(&self, namespace: &Namespace) -> Result<Grid> {
-        let duration = match self {
-            Self::Influx(influx) => influx
-                .settings(namespace)?
-                .map_or(SHARD_DURATION, |settings| settings.shard_duration),
-            Self::NewArchive { .. } | Self::Archive(_) => DAY,
-            Self::Null(_) => SHARD_DURATION,
-        };
-        Ok(Grid { duration })
+    pub fn held(&self) -> Result<Vec<Held>> {
+        self.reader().map_or(Ok(Vec::new()), Source::namespaces)
     }
 
-    /// The time before which the destination drops what it is sent, if it drops anything.
-    ///
-    /// # Errors
-    /// Where a server cannot be asked.
-    pub fn floor(&self, namespace: &Namespace) -> Result<Option<i64>> {
-        let Self::Influx(influx) = self else { return Ok(None) };
-        let duration = influx.settings(namespace)?.map_or(0, |settings| settings.duration);
-        let clock = influx.reader.client().clock();
-        let floor = clock.map(|clock| clock.saturating_sub(duration).saturating_add(FLOOR_MARGIN));
-        Ok(floor.filter(|_| duration > 0))
+    /// The server's clock, nanoseconds.
+    #[must_use]
+    pub fn clock(&self) -> Option<i64> {
+        match self {
+            Self::Influx(influx) => influx.reader.client().clock(),
+            _ => None,
+        }
     }
 }
 
-impl InfluxSide {
-    /// Settings of an RP; an empty name stands for the default one.
-    fn settings(&self, namespace: &Namespace) -> Result<Option<RpSettings>> {
-        let held = self.reader.namespaces()?;
-        let mut policies = held
-            .into_iter()
-            .filter(|held| held.namespace.database == namespace.database)
-            .filter_map(|held| Some((held.namespace.retention_policy, held.settings?)));
-        let found = policies.find(|(name, settings)| match namespace.retention_policy.as_str() {
-            "" => settings.default,
-            wanted => name == wanted,
-        });
-        Ok(found.map(|(_, settings)| settings))
+/// Refuses to compare a place with itself, as far as names tell: two names of one machine that
+/// resolve to different addresses are not seen through.
+///
+/// # Errors
+/// A usage error.
+pub fn refuse_same_place(one: &Location, two: &Location, pairs: &[Pair]) -> Result<()> {
+    let (Location::Influx(ours), Location::Influx(theirs)) = (one, two) else { return Ok(()) };
+    let addresses = |location: &InfluxLocation| -> Vec<SocketAddr> {
+        let place = (location.host.as_str(), location.port);
+        place.to_socket_addrs().map(Iterator::collect).unwrap_or_default()
+    };
+    let theirs = addresses(theirs);
+    let same_server = addresses(ours).iter().any(|address| theirs.contains(address));
+    match pairs.iter().find(|pair| pair.source.namespace == pair.destination) {
+        Some(pair) if same_server => Err(Error::usage(format!(
+            "source and destination are the same: {} on {one}",
+            pair.destination
+        ))),
+        _ => Ok(()),
     }
 }

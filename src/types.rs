@@ -2,6 +2,7 @@
 //! is sent: a server keeps one type a field and shard group, and which one would be chance.
 
 use crate::block::Block;
+use crate::series::Series;
 use crate::value::FieldType;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,11 +28,12 @@ pub struct TypeConflict {
 }
 
 impl TypeTable {
-    /// Adds the columns of a block.
-    pub fn add_block(&mut self, block: &Block) {
-        let Some((series, _)) = block.runs().next() else {
-            return;
-        };
+    /// Adds the columns of a block that have a value in a series that is wanted.
+    pub fn add_block(&mut self, block: &Block, wanted: impl Fn(&Series) -> bool) {
+        let rows: Vec<_> =
+            block.runs().filter(|(series, _)| wanted(series)).map(|(_, rows)| rows).collect();
+        let all = rows.iter().map(ExactSizeIterator::len).sum::<usize>() == block.rows();
+        let Some((series, _)) = block.runs().next().filter(|_| !rows.is_empty()) else { return };
         if !self.types.contains_key(series.measurement()) {
             self.types.insert(series.measurement().into(), BTreeMap::new());
         }
@@ -39,6 +41,9 @@ impl TypeTable {
             return;
         };
         for column in block.columns() {
+            if !all && !rows.iter().cloned().flatten().any(|row| column.get(row).is_some()) {
+                continue;
+            }
             let types = fields.entry(Arc::clone(&column.field)).or_default();
             if !types.contains(&column.field_type()) {
                 types.push(column.field_type());

@@ -3,7 +3,7 @@
 
 use crate::compare::Unit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Filter, Grid, Held, Namespace, Partition, Scope};
+use crate::plan::{Filter, Grid, Held, Namespace, Partition, RpSettings, Scope};
 use crate::source::Source;
 use crate::window::Window;
 
@@ -43,16 +43,79 @@ pub fn pairs(source: Vec<Held>, target: &Target, window: Window) -> Result<Vec<P
                 .clone()
                 .unwrap_or_else(|| from.retention_policy.clone()),
         };
-        if let Some(other) = pairs.iter().find(|pair| pair.destination == destination) {
-            return Err(Error::usage(format!(
-                "{} and {from} of the source would both become {destination}: name one of them \
-                 with --db and --rp",
-                other.source.namespace
-            )));
+        let pair = Pair { source: held, destination, window };
+        if let Some(other) = pairs.iter().find(|other| other.destination == pair.destination) {
+            return Err(two_become_one(&other.source.namespace, &pair));
         }
-        pairs.push(Pair { source: held, destination, window });
+        pairs.push(pair);
     }
     Ok(pairs)
+}
+
+impl Pair {
+    /// The same with the source's names for the destination.
+    #[must_use]
+    pub fn mirrored(&self) -> Self {
+        Self { destination: self.source.namespace.clone(), ..self.clone() }
+    }
+}
+
+/// Settings of a namespace, if they are known; an empty RP name stands for the default one.
+#[must_use]
+pub fn settings_of<'a>(held: &'a [Held], namespace: &Namespace) -> Option<&'a RpSettings> {
+    let same = held.iter().filter(|held| held.namespace.database == namespace.database);
+    let mut known = same.filter_map(|held| Some((held, held.settings.as_ref()?)));
+    let found = known.find(|(held, settings)| match namespace.retention_policy.as_str() {
+        "" => settings.default,
+        wanted => held.namespace.retention_policy == wanted,
+    });
+    found.map(|(_, settings)| settings)
+}
+
+/// Puts the names that the destination knows where the source names none: the default RP, or the
+/// only namespace there is.
+///
+/// # Errors
+/// A usage error where two namespaces then become one.
+pub fn resolve(pairs: &mut [Pair], held: &[Held]) -> Result<()> {
+    if let ([pair], [only]) = (&mut *pairs, held)
+        && (pair.destination.database.is_empty() || only.namespace.database.is_empty())
+    {
+        pair.destination = only.namespace.clone();
+    }
+    for at in 0..pairs.len() {
+        let wanted = pairs[at].destination.clone();
+        let default = held.iter().find(|held| {
+            held.namespace.database == wanted.database
+                && held.settings.as_ref().is_some_and(|settings| settings.default)
+        });
+        if let Some(default) = default.filter(|_| wanted.retention_policy.is_empty()) {
+            pairs[at].destination = default.namespace.clone();
+        }
+        let (before, rest) = pairs.split_at(at);
+        if let Some(other) = before.iter().find(|other| other.destination == rest[0].destination) {
+            return Err(two_become_one(&other.source.namespace, &rest[0]));
+        }
+    }
+    Ok(())
+}
+
+/// Adds the destination's namespaces that no namespace of the source is compared with: what they
+/// hold is extra.
+pub fn add_unpaired(pairs: &mut Vec<Pair>, held: &[Held], window: Window) {
+    for held in held {
+        if pairs.iter().all(|pair| pair.destination != held.namespace) {
+            let source = Held { namespace: held.namespace.clone(), settings: None };
+            pairs.push(Pair { source, destination: held.namespace.clone(), window });
+        }
+    }
+}
+
+fn two_become_one(other: &Namespace, pair: &Pair) -> Error {
+    Error::usage(format!(
+        "{other} and {} of the source would both become {}: name one of them with --db and --rp",
+        pair.source.namespace, pair.destination
+    ))
 }
 
 /// Windows in which either side may hold something, cut along the grid, in order of time.
@@ -71,14 +134,15 @@ pub fn units(
         let scope = Scope { namespace: namespace.clone(), window, filter: filter.clone() };
         side.plan(&scope)
     };
-    let held =
-        |partitions: Vec<Partition>| partitions.into_iter().map(|partition| partition.window);
-    let mut windows: Vec<Window> = held(plan(source, &pair.source.namespace)?).collect();
-    match destination.map_or(Ok(Vec::new()), |side| plan(side, &pair.destination)) {
-        Ok(partitions) => windows.extend(held(partitions)),
-        // A namespace that is still to be made holds nothing.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => {}
-        Err(error) => return Err(error),
+    let held = |partitions: Result<Vec<Partition>>| match partitions {
+        Ok(partitions) => Ok(partitions.into_iter().map(|partition| partition.window).collect()),
+        // A namespace that does not exist holds nothing.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    let mut windows: Vec<Window> = held(plan(source, &pair.source.namespace))?;
+    if let Some(destination) = destination {
+        windows.extend(held(plan(destination, &pair.destination))?);
     }
     windows.sort_unstable();
     windows.dedup();

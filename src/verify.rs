@@ -32,17 +32,21 @@ impl Outcome {
         self.destination += findings.destination;
         self.units += 1;
         self.places.extend(findings.places);
-        self.places.truncate(findings_max);
         self.cells.extend(findings.cells);
-        self.cells.truncate(findings_max);
+        // Sorted before it is cut, so that what is kept does not depend on which unit came first.
+        if self.places.len().max(self.cells.len()) > 2 * findings_max {
+            self.sort(findings_max);
+        }
     }
 
-    /// Sorts the detail, so that reports do not depend on which unit was done first.
-    pub fn sort(&mut self) {
+    /// Sorts the detail and cuts it to the limit.
+    pub fn sort(&mut self, findings_max: usize) {
         self.places.sort_by(|a, b| (a.series.key(), a.window).cmp(&(b.series.key(), b.window)));
         self.cells.sort_by(|a, b| {
             (a.series.key(), a.time, &a.field).cmp(&(b.series.key(), b.time, &b.field))
         });
+        self.places.truncate(findings_max);
+        self.cells.truncate(findings_max);
     }
 }
 
@@ -60,7 +64,7 @@ pub fn run(
 ) -> Result<Outcome> {
     let outcome = Mutex::new(Outcome::default());
     progress.units(units.len());
-    pipeline::for_each(jobs, units, |unit| {
+    let compare = |unit: &Unit| {
         let ours = compare::digest(source, &unit.source, unit.window, options)?;
         progress.read(ours.set.total().cells);
         let theirs = compare::digest(destination, &unit.destination, unit.window, options)?;
@@ -68,10 +72,14 @@ pub fn run(
         let findings = compare::compare((source, &ours), (destination, &theirs), unit, options)?;
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
         outcome.add(findings, options.findings_max);
+        Ok(())
+    };
+    pipeline::for_each(jobs, units, |unit| {
+        compare::in_parts(unit, &compare)?;
         progress.unit_done();
         Ok(())
     })?;
     let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-    outcome.sort();
+    outcome.sort(options.findings_max);
     Ok(outcome)
 }

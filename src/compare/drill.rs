@@ -8,7 +8,7 @@ use super::{
 };
 use crate::block::Block;
 use crate::digest::cell::{FieldHasher, KeyHash, SeriesHasher, ValueHash};
-use crate::digest::set::{LeafDifference, Place, hour_of};
+use crate::digest::set::{BothSides, Place, hour_of};
 use crate::error::Result;
 use crate::plan::{Filter, Namespace, Scope};
 use crate::series::Series;
@@ -25,16 +25,16 @@ const CELLS_HELD_MAX: u64 = 500_000;
 pub(super) struct Group {
     measurement: Vec<u8>,
     window: Window,
-    places: Vec<LeafDifference>,
+    places: Vec<BothSides>,
 }
 
 /// Groups differences by measurement and time, each group small enough to be held.
 pub(super) fn groups(
-    differences: Vec<LeafDifference>,
+    differences: Vec<BothSides>,
     source: &Digest,
     destination: &Digest,
 ) -> Vec<Group> {
-    let mut by_measurement: BTreeMap<Vec<u8>, Vec<LeafDifference>> = BTreeMap::new();
+    let mut by_measurement: BTreeMap<Vec<u8>, Vec<BothSides>> = BTreeMap::new();
     for difference in differences {
         if let Some(series) = series_of(difference.place.0, source, destination) {
             by_measurement.entry(series.measurement().to_vec()).or_default().push(difference);
@@ -71,14 +71,34 @@ pub(super) fn groups(
     groups
 }
 
+impl Group {
+    /// The window in pieces that each hold about as many cells as may be held at once: a single
+    /// hour of one series can hold more.
+    fn slices(&self, window: Window) -> impl Iterator<Item = Window> + use<> {
+        let cells: u64 =
+            self.places.iter().map(|place| place.source.cells + place.destination.cells).sum();
+        let pieces = i64::try_from(cells.div_ceil(CELLS_HELD_MAX)).unwrap_or(1).max(1);
+        let length = (window.end - window.start).div_euclid(pieces).max(1);
+        let mut start = window.start;
+        std::iter::from_fn(move || {
+            (start < window.end).then(|| {
+                let end = start.saturating_add(length).min(window.end);
+                Window { start: std::mem::replace(&mut start, end), end }
+            })
+        })
+    }
+}
+
 /// Reads the places of a group again and tells their cells apart.
 pub(super) struct Drill<'a> {
     group: &'a Group,
     source: &'a Digest,
     destination: &'a Digest,
+    /// What was found in each place; `source` and `destination` count what this reading met.
     counts: HashMap<Place, Counts>,
-    /// Cells of the destination that were not met at the source yet.
-    held: HashMap<KeyHash, Held>,
+    /// Cells of the destination that were not met at the source yet. More than one has the same
+    /// key where raw series keys share an identity.
+    held: HashMap<KeyHash, Vec<Held>>,
 }
 
 struct Held {
@@ -92,15 +112,8 @@ struct Held {
 
 impl<'a> Drill<'a> {
     pub(super) fn new(group: &'a Group, source: &'a Digest, destination: &'a Digest) -> Self {
-        let counts = group.places.iter().map(|difference| {
-            let counts = Counts {
-                source: difference.source.cells,
-                destination: difference.destination.cells,
-                ..Counts::default()
-            };
-            (difference.place, counts)
-        });
-        Self { group, source, destination, counts: counts.collect(), held: HashMap::new() }
+        let counts = group.places.iter().map(|place| (place.place, Counts::default())).collect();
+        Self { group, source, destination, counts, held: HashMap::new() }
     }
 
     pub(super) fn run(
@@ -111,47 +124,76 @@ impl<'a> Drill<'a> {
         options: &Options,
         findings: &mut Findings,
     ) -> Result<()> {
-        let Some(window) = self.group.window.intersect(unit.window) else {
-            return Ok(());
-        };
+        let Some(window) = self.group.window.intersect(unit.window) else { return Ok(()) };
         let mut filter = options.filter.clone();
         if let Ok(measurement) = String::from_utf8(self.group.measurement.clone()) {
             filter.measurements = vec![measurement];
         }
-        self.each_cell(destination, &unit.destination, window, &filter, |this, cell| {
-            let held = Held {
-                place: cell.place,
-                series: Arc::clone(cell.series),
-                field: Arc::clone(cell.field),
-                time: cell.time,
-                hash: cell.hasher.value(cell.time, cell.value),
-                value: OwnedValue::of(cell.value),
-            };
-            this.held.insert(cell.hasher.key(cell.time), held);
-        })?;
-        self.each_cell(source, &unit.source, window, &filter, |this, cell| {
-            this.meet(cell, options, findings);
-        })?;
+        for window in self.group.slices(window) {
+            self.each_cell(destination, &unit.destination, window, &filter, |this, cell| {
+                this.hold(cell);
+            })?;
+            self.each_cell(source, &unit.source, window, &filter, |this, cell| {
+                this.meet(cell, options, findings);
+            })?;
+            self.extras(options, findings);
+        }
         self.finish(unit, options, findings);
         Ok(())
+    }
+
+    /// Keeps one cell of the destination until the source's cells pass by.
+    fn hold(&mut self, cell: &Cell<'_>) {
+        if let Some(counts) = self.counts.get_mut(&cell.place) {
+            counts.destination += 1;
+        }
+        self.held.entry(cell.hasher.key(cell.time)).or_default().push(Held {
+            place: cell.place,
+            series: Arc::clone(cell.series),
+            field: Arc::clone(cell.field),
+            time: cell.time,
+            hash: cell.hasher.value(cell.time, cell.value),
+            value: OwnedValue::of(cell.value),
+        });
+    }
+
+    /// The cell of the destination that stands for one of the source: of the same raw key, else
+    /// with the same value, else any.
+    fn counterpart(&mut self, key: KeyHash, cell: &Cell<'_>) -> Option<Held> {
+        let held = self.held.get_mut(&key)?;
+        let hash = cell.hasher.value(cell.time, cell.value);
+        let same_key = held.iter().position(|held| held.series.key() == cell.series.key());
+        let same_value = || held.iter().position(|held| held.hash == hash);
+        let at = same_key.or_else(same_value).unwrap_or(0);
+        let found = held.swap_remove(at);
+        if held.is_empty() {
+            self.held.remove(&key);
+        }
+        Some(found)
     }
 
     /// One cell of the source against what the destination holds in its place.
     fn meet(&mut self, cell: &Cell<'_>, options: &Options, findings: &mut Findings) {
         let key = cell.hasher.key(cell.time);
-        let Some(counts) = self.counts.get_mut(&cell.place) else {
-            return;
-        };
-        let held = self.held.remove(&key);
+        let held = self.counterpart(key, cell);
+        let Some(counts) = self.counts.get_mut(&cell.place) else { return };
+        counts.source += 1;
         let class = match &held {
             None => {
                 counts.missing_in_destination += 1;
-                findings.missing.cells.insert(key);
+                if options.note_missing {
+                    findings.missing.cells.insert(key);
+                }
                 Class::MissingInDestination
             }
-            Some(held) if held.hash == cell.hasher.value(cell.time, cell.value) => return,
+            Some(held) if held.hash == cell.hasher.value(cell.time, cell.value) => {
+                counts.matched += 1;
+                return;
+            }
             Some(held) => {
-                findings.missing.changed.insert(key);
+                if options.note_changed {
+                    findings.missing.changed.insert(key);
+                }
                 if held.value.value().field_type() == cell.value.field_type() {
                     counts.value_changed += 1;
                     Class::ValueChanged
@@ -161,7 +203,9 @@ impl<'a> Drill<'a> {
                 }
             }
         };
-        findings.missing.partial.insert(cell.place);
+        if options.note_missing {
+            findings.missing.partial.insert(cell.place);
+        }
         if findings.cells.len() < options.findings_max {
             findings.cells.push(CellFinding {
                 series: Arc::clone(cell.series),
@@ -174,9 +218,9 @@ impl<'a> Drill<'a> {
         }
     }
 
-    /// What is still held is extra; the counts go to the findings.
-    fn finish(mut self, unit: &Unit, options: &Options, findings: &mut Findings) {
-        let mut extra: Vec<Held> = std::mem::take(&mut self.held).into_values().collect();
+    /// What the source did not meet is extra.
+    fn extras(&mut self, options: &Options, findings: &mut Findings) {
+        let mut extra: Vec<Held> = self.held.drain().flat_map(|(_, held)| held).collect();
         extra.sort_unstable_by(|a, b| {
             (a.series.key(), a.time, &a.field).cmp(&(b.series.key(), b.time, &b.field))
         });
@@ -195,15 +239,27 @@ impl<'a> Drill<'a> {
                 });
             }
         }
-        for difference in &self.group.places {
-            let counts = self.counts[&difference.place];
+    }
+
+    /// Adds the places to the findings. A place that this reading finds otherwise than its digest
+    /// said changed meanwhile.
+    fn finish(self, unit: &Unit, options: &Options, findings: &mut Findings) {
+        for place in &self.group.places {
+            let counts = self.counts[&place.place];
+            let same = counts.source == place.source.cells
+                && counts.destination == place.destination.cells;
+            if !same || counts.different() == 0 {
+                let cells = counts.source.max(place.source.cells);
+                findings.counts.unstable += cells.max(place.destination.cells);
+                continue;
+            }
+            findings.counts.matched += counts.matched;
             findings.counts.missing_in_destination += counts.missing_in_destination;
             findings.counts.extra_in_destination += counts.extra_in_destination;
             findings.counts.value_changed += counts.value_changed;
             findings.counts.type_changed += counts.type_changed;
-            let series = series_of(difference.place.0, self.source, self.destination);
-            if let Some(series) = series.filter(|_| counts.different() > 0) {
-                findings.add_place(series, difference.place, counts, unit, options);
+            if let Some(series) = series_of(place.place.0, self.source, self.destination) {
+                findings.add_place(series, place.place, counts, unit, options);
             }
         }
     }

@@ -11,7 +11,7 @@ use self::drill::{Drill, groups};
 use crate::block::Block;
 use crate::digest::cell::{KeyHash, SeriesHash};
 use crate::digest::node::Node;
-use crate::digest::set::{self, DigestSet, LeafDifference, Place};
+use crate::digest::set::{self, BothSides, DigestSet, Place};
 use crate::error::{ErrorKind, Result};
 use crate::plan::{Filter, Namespace, Scope};
 use crate::series::Series;
@@ -45,6 +45,10 @@ pub struct Options {
     pub findings_max: usize,
     /// Tell apart even the cells of places that the destination lacks altogether.
     pub drill_missing: bool,
+    /// Note which cells the destination lacks, and not only how many.
+    pub note_missing: bool,
+    /// Note which cells the destination holds with another value.
+    pub note_changed: bool,
 }
 
 /// One side of one unit, read once.
@@ -73,8 +77,10 @@ pub struct Counts {
     pub value_changed: u64,
     /// On both sides, with another type.
     pub type_changed: u64,
-    /// Cells of the source that the destination cannot show, or the reverse.
+    /// Cells of either side that the other cannot show.
     pub unprovable: u64,
+    /// Cells of places that changed between two readings, so that nothing can be said of them.
+    pub unstable: u64,
 }
 
 impl Counts {
@@ -101,6 +107,7 @@ impl AddAssign for Counts {
         self.value_changed += other.value_changed;
         self.type_changed += other.type_changed;
         self.unprovable += other.unprovable;
+        self.unstable += other.unstable;
     }
 }
 
@@ -220,11 +227,16 @@ pub fn digest(
 ) -> Result<Digest> {
     let mut set = DigestSet::default();
     let mut types = TypeTable::default();
-    for_each_block(side, namespace, window, &options.filter, |block| {
+    let read = for_each_block(side, namespace, window, &options.filter, |block| {
         set.add_block(block, |series| options.filter.admits(series));
-        types.add_block(block);
+        types.add_block(block, |series| options.filter.admits(series));
         within_memory(&set, side, window, options.memory_max)
-    })?;
+    });
+    match read {
+        // A namespace that one side does not know holds nothing there: a difference, no error.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => {}
+        outcome => outcome?,
+    }
     Ok(Digest { set: set.finish(), types })
 }
 
@@ -233,9 +245,40 @@ fn within_memory(set: &DigestSet, side: &dyn Source, window: Window, max: usize)
         return Ok(());
     }
     let what = format!("the digests of {} from {window}", side.name());
-    let limit = ErrorKind::Limit { what, max: format!("{max} bytes (a quarter of --memory)") };
+    let limit = ErrorKind::Limit { what, max: format!("{} MiB of --memory", max >> 20) };
     Err(crate::error::Error::from(limit)
         .with_next("give a larger --memory, or a shorter window with --start and --end"))
+}
+
+impl Unit {
+    /// Two halves that part at an hour, so that no place lies in both; nothing where there is only
+    /// one hour.
+    #[must_use]
+    pub fn halves(&self) -> Option<[Self; 2]> {
+        let (first, last) = (set::hour_of(self.window.start), set::hour_of(self.window.end - 1));
+        let middle = (first + (last - first).div_euclid(2) + 1) * HOUR;
+        let part = |window: Window| Self { window, ..self.clone() };
+        (first < last).then(|| {
+            [
+                part(Window { start: self.window.start, end: middle }),
+                part(Window { start: middle, end: self.window.end }),
+            ]
+        })
+    }
+}
+
+/// Does `work` on a unit or, where that needs too much memory, on its halves, one after the other.
+///
+/// # Errors
+/// Where `work` fails for another reason, or a single hour is too much.
+pub fn in_parts(unit: &Unit, work: &dyn Fn(&Unit) -> Result<()>) -> Result<()> {
+    match work(unit) {
+        Err(error) if matches!(error.kind(), ErrorKind::Limit { .. }) => {
+            let Some(halves) = unit.halves() else { return Err(error) };
+            halves.iter().try_for_each(|half| in_parts(half, work))
+        }
+        outcome => outcome,
+    }
 }
 
 /// Hands every block of one side of a unit to `each`.
@@ -270,15 +313,18 @@ pub fn count(
     filter: &Filter,
 ) -> Result<u64> {
     let mut cells = 0;
-    for_each_block(side, namespace, window, filter, |block| {
+    let read = for_each_block(side, namespace, window, filter, |block| {
         for (_, rows) in block.runs().filter(|(series, _)| filter.admits(series)) {
             let present =
                 |row| block.columns().iter().filter(move |column| column.get(row).is_some());
             cells += rows.map(|row| present(row).count() as u64).sum::<u64>();
         }
         Ok(())
-    })?;
-    Ok(cells)
+    });
+    match read {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => Ok(0),
+        outcome => outcome.map(|()| cells),
+    }
 }
 
 /// Compares the digests of one unit and tells the cells apart where they differ.
@@ -300,18 +346,18 @@ pub fn compare(
     findings.counts.destination = findings.destination.cells;
     let hidden = hidden(source, destination);
     let mut again = Vec::new();
-    for difference in set::compare(source.1.set.leaves(), destination.1.set.leaves()) {
-        if hidden.contains(&difference.place.0) {
-            continue;
-        }
-        let lacks = difference.destination.cells == 0 && !options.drill_missing;
-        if difference.source.cells == 0 || lacks {
-            findings.whole_place(&difference, source.1, destination.1, unit, options);
+    for place in set::join(source.1.set.leaves(), destination.1.set.leaves()) {
+        let lacks = place.destination.cells == 0 && !options.drill_missing;
+        if hidden.contains(&place.place.0) {
+            findings.hidden_place(&place, options);
+        } else if place.source == place.destination {
+            findings.counts.matched += place.source.cells;
+        } else if place.source.cells == 0 || lacks {
+            findings.whole_place(&place, source.1, destination.1, unit, options);
         } else {
-            again.push(difference);
+            again.push(place);
         }
     }
-    findings.count_hidden(&hidden, source.1, destination.1);
     for group in groups(again, source.1, destination.1) {
         Drill::new(&group, source.1, destination.1).run(
             source.0,
@@ -321,10 +367,6 @@ pub fn compare(
             &mut findings,
         )?;
     }
-    let counts = &mut findings.counts;
-    let accounted = counts.missing_in_destination + counts.changed() + counts.unprovable;
-    // A side that moves between the two reads can make the second find more than the first.
-    counts.matched = counts.source.saturating_sub(accounted);
     Ok(findings)
 }
 
@@ -355,7 +397,7 @@ impl Findings {
     /// Records a place that only one side holds.
     fn whole_place(
         &mut self,
-        difference: &LeafDifference,
+        difference: &BothSides,
         source: &Digest,
         destination: &Digest,
         unit: &Unit,
@@ -368,7 +410,7 @@ impl Findings {
             extra_in_destination: difference.destination.cells,
             ..Counts::default()
         };
-        if difference.source.cells > 0 {
+        if difference.source.cells > 0 && options.note_missing {
             self.missing.places.insert(difference.place);
         }
         self.counts.missing_in_destination += counts.missing_in_destination;
@@ -393,23 +435,13 @@ impl Findings {
         }
     }
 
-    /// Counts the cells of hidden series and names their places.
-    fn count_hidden(
-        &mut self,
-        hidden: &HashSet<SeriesHash>,
-        source: &Digest,
-        destination: &Digest,
-    ) {
-        if hidden.is_empty() {
-            return;
-        }
-        for leaf in source.set.leaves().iter().filter(|leaf| hidden.contains(&leaf.series)) {
-            self.counts.unprovable += leaf.node.cells;
-            self.missing.unprovable.insert(leaf.place());
-        }
-        // What the destination shows of them is neither matched nor extra.
-        for leaf in destination.set.leaves().iter().filter(|leaf| hidden.contains(&leaf.series)) {
-            self.counts.destination -= leaf.node.cells;
+    /// Counts the cells of a hidden series in one place. What the destination shows there may be
+    /// newer than the source, so only a place that shows nothing counts as lacking.
+    fn hidden_place(&mut self, place: &BothSides, options: &Options) {
+        self.counts.unprovable += place.source.cells.max(place.destination.cells);
+        let sendable = place.destination.cells == 0 || options.note_changed;
+        if options.note_missing && place.source.cells > 0 && sendable {
+            self.missing.unprovable.insert(place.place);
         }
     }
 }

@@ -10,6 +10,7 @@ mod sender;
 use self::sender::Sender;
 use crate::compare::{self, Digest, Findings, Missing, Unit};
 use crate::digest::cell::{KeyHash, SeriesHasher};
+use crate::digest::set::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{self, Decoder, Item};
 use crate::line::{Precision, key};
@@ -21,6 +22,11 @@ use crate::source::Source;
 use crate::verify;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Pauses before a destination that lacks what it acknowledged is read again.
+const READ_AGAIN: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(4)];
 
 /// How often a unit is compared and sent again while its source moves.
 const ROUNDS_MAX: u32 = 3;
@@ -46,7 +52,7 @@ pub struct Options {
 }
 
 /// Units that are filled at once: writing to many cold shard groups costs a cluster its memory.
-const UNITS_OPEN: usize = 2;
+pub const UNITS_OPEN: usize = 2;
 
 /// Where a copy goes.
 #[derive(Clone, Copy)]
@@ -103,10 +109,25 @@ pub fn run(
 ) -> Result<Outcome> {
     let copy = Copy { source, destination, options, rejects, progress, outcome: Mutex::default() };
     progress.units(units.len());
-    pipeline::for_each(UNITS_OPEN.min(options.jobs), units, |unit| copy.unit(unit))?;
+    pipeline::for_each(UNITS_OPEN.min(options.jobs), units, |unit| {
+        compare::in_parts(unit, &|unit| copy.unit(unit))?;
+        progress.unit_done();
+        Ok(())
+    })?;
     let mut outcome = copy.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-    outcome.verified.sort();
+    outcome.verified.sort(options.compare.findings_max);
     Ok(outcome)
+}
+
+/// What was done to one unit so far.
+#[derive(Default)]
+struct Filled {
+    /// Places that were empty and are filled by this copy: whatever stands there, it wrote.
+    places: HashSet<Place>,
+    /// Cells that were rejected.
+    rejected: HashSet<KeyHash>,
+    /// The source changed since it was sent.
+    moving: bool,
 }
 
 struct Copy<'a> {
@@ -124,9 +145,9 @@ impl Copy<'_> {
         let mut theirs = self.digest_destination(unit)?;
         let mut findings = self.compare(&ours, &theirs, unit, false)?;
         self.outcome().sent.already_there += findings.counts.matched;
-        let mut rejected = HashSet::new();
+        let mut sent = Filled::default();
         for round in 0..ROUNDS_MAX {
-            if !self.wants(&findings.missing) {
+            if !self.wants(&findings.missing, &sent) {
                 break;
             }
             let sink = self.destination.sink;
@@ -134,27 +155,57 @@ impl Copy<'_> {
                 findings = self.compare(&ours, &Digest::default(), unit, false)?;
             }
             self.refuse_type_conflicts(&ours, &theirs, unit)?;
-            rejected.extend(self.send(unit, &findings.missing)?);
+            sent.places.extend(&findings.missing.places);
+            sent.rejected.extend(self.send(unit, &findings.missing, &sent)?);
             sink.close_unit(&unit.destination, unit.window)?;
             if self.destination.reader.is_none() {
                 break;
             }
-            if self.options.live {
-                ours = self.digest(self.source, &unit.source, unit)?;
-            }
-            theirs = self.digest_destination(unit)?;
-            let stored = theirs.set.total();
-            sink.record_unit(&unit.destination, unit.window, stored, &theirs.types)?;
-            findings = self.compare(&ours, &theirs, unit, !rejected.is_empty())?;
-            // Nobody will ever see them at the destination: once is all that can be done.
-            findings.missing.unprovable.clear();
-            findings.missing.cells.retain(|cell| !rejected.contains(cell));
+            (theirs, findings) = self.read_back(&ours, unit, &sent)?;
             if !self.options.live {
                 break;
             }
+            let before = ours.set.total();
+            ours = self.digest(self.source, &unit.source, unit)?;
+            sent.moving = before != ours.set.total();
+            findings = self.compare_sent(&ours, &theirs, unit, &sent)?;
         }
-        self.record(findings, &rejected);
+        self.record(findings, &sent);
         Ok(())
+    }
+
+    /// Reads the destination again until it shows what was sent: a cluster may lag behind what it
+    /// acknowledged. What it then holds is recorded.
+    fn read_back(&self, ours: &Digest, unit: &Unit, sent: &Filled) -> Result<(Digest, Findings)> {
+        let mut pauses = READ_AGAIN.iter();
+        loop {
+            let theirs = self.digest_destination(unit)?;
+            let findings = self.compare_sent(ours, &theirs, unit, sent)?;
+            let missing = &findings.missing;
+            let lacks = !missing.places.is_empty() || !missing.cells.is_empty();
+            if let Some(pause) = pauses.next().filter(|_| lacks) {
+                std::thread::sleep(*pause);
+                continue;
+            }
+            let (total, sink) = (theirs.set.total(), self.destination.sink);
+            sink.record_unit(&unit.destination, unit.window, total, &theirs.types)?;
+            return Ok((theirs, findings));
+        }
+    }
+
+    /// Compares what was sent with what is there, leaving out what was rejected.
+    fn compare_sent(
+        &self,
+        ours: &Digest,
+        theirs: &Digest,
+        unit: &Unit,
+        sent: &Filled,
+    ) -> Result<Findings> {
+        let mut findings = self.compare(ours, theirs, unit, !sent.rejected.is_empty())?;
+        // Nobody will ever see them at the destination: once is all that can be done.
+        findings.missing.unprovable.clear();
+        findings.missing.cells.retain(|cell| !sent.rejected.contains(cell));
+        Ok(findings)
     }
 
     fn digest(
@@ -184,15 +235,21 @@ impl Copy<'_> {
     ) -> Result<Findings> {
         // Without a reader nothing is held, and nothing is read again.
         let reader = self.destination.reader.unwrap_or(self.source);
-        let options = compare::Options { drill_missing, ..self.options.compare.clone() };
+        let options = compare::Options {
+            drill_missing,
+            note_missing: true,
+            note_changed: self.options.overwrite || self.options.live,
+            ..self.options.compare.clone()
+        };
         compare::compare((self.source, ours), (reader, theirs), unit, &options)
     }
 
-    fn wants(&self, missing: &Missing) -> bool {
+    fn wants(&self, missing: &Missing, sent: &Filled) -> bool {
         !missing.places.is_empty()
             || !missing.unprovable.is_empty()
             || !missing.cells.is_empty()
             || (self.options.overwrite && !missing.changed.is_empty())
+            || (!missing.changed.is_empty() && !missing.partial.is_disjoint(&sent.places))
     }
 
     /// A server keeps the type that comes first; with parallel batches that would be chance.
@@ -215,14 +272,14 @@ impl Copy<'_> {
     }
 
     /// Sends what is missing; returns the cells that were rejected.
-    fn send(&self, unit: &Unit, missing: &Missing) -> Result<HashSet<KeyHash>> {
+    fn send(&self, unit: &Unit, missing: &Missing, sent: &Filled) -> Result<HashSet<KeyHash>> {
         let rejected = Mutex::new(HashSet::new());
         let writers =
             self.options.jobs.div_ceil(UNITS_OPEN).min(self.destination.sink.writers_max());
         pipeline::fan_out(
             writers,
             |push| {
-                let mut sender = Sender::new(self, unit, missing, &rejected, push);
+                let mut sender = Sender::new(self, unit, (missing, sent), &rejected, push);
                 let filter = &self.options.compare.filter;
                 compare::for_each_block(self.source, &unit.source, unit.window, filter, |block| {
                     sender.block(block)
@@ -255,23 +312,28 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Adds the unit's last comparison. What is still missing was rejected, or lost.
-    fn record(&self, mut findings: Findings, rejected: &HashSet<KeyHash>) {
+    /// Adds the unit's last comparison. What is still missing was rejected, or lost, or came to the
+    /// source after it was read.
+    fn record(&self, mut findings: Findings, sent: &Filled) {
         let mut outcome = self.outcome();
         if self.destination.reader.is_none() {
-            outcome.sent.rejected += rejected.len() as u64;
+            outcome.sent.rejected += sent.rejected.len() as u64;
             findings = Findings::of_source(findings.source);
         } else {
             let missing = findings.counts.missing_in_destination;
             // With rejected cells every place was told apart, and `cells` holds those that are
             // missing although nobody rejected them.
-            let all = rejected.is_empty();
-            let lost = if all { missing } else { findings.missing.cells.len() as u64 };
-            outcome.sent.lost += lost;
-            outcome.sent.rejected += missing.saturating_sub(lost);
+            let all = sent.rejected.is_empty();
+            let left = if all { missing } else { findings.missing.cells.len() as u64 };
+            outcome.sent.rejected += missing.saturating_sub(left);
+            if sent.moving {
+                findings.counts.missing_in_destination -= left.min(missing);
+                findings.counts.unstable += left;
+            } else {
+                outcome.sent.lost += left;
+            }
         }
         outcome.verified.add(findings, self.options.compare.findings_max);
-        self.progress.unit_done();
     }
 
     fn outcome(&self) -> MutexGuard<'_, Outcome> {

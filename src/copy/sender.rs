@@ -1,13 +1,13 @@
 //! Encodes the missing cells of one unit into batches; what cannot be sent goes to the reject file.
 
-use super::{Copy, lock};
+use super::{Copy, Filled, lock};
 use crate::block::Block;
 use crate::compare::{Missing, Unit};
 use crate::digest::cell::{KeyHash, SeriesHasher};
 use crate::digest::set::hour_of;
 use crate::error::Result;
 use crate::line::encode::Encoder;
-use crate::series::Series;
+use crate::series::{Printable, Series};
 use crate::sink::Batch;
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -22,6 +22,7 @@ pub(super) struct Sender<'a> {
     copy: &'a Copy<'a>,
     unit: &'a Unit,
     missing: &'a Missing,
+    filled: &'a Filled,
     rejected: &'a Mutex<HashSet<KeyHash>>,
     push: &'a mut dyn FnMut(Batch) -> Result<()>,
     body: Vec<u8>,
@@ -41,11 +42,11 @@ impl<'a> Sender<'a> {
     pub(super) fn new(
         copy: &'a Copy<'a>,
         unit: &'a Unit,
-        missing: &'a Missing,
+        (missing, filled): (&'a Missing, &'a Filled),
         rejected: &'a Mutex<HashSet<KeyHash>>,
         push: &'a mut dyn FnMut(Batch) -> Result<()>,
     ) -> Self {
-        Self { copy, unit, missing, rejected, push, body: Vec::new(), rows: 0, cells: 0 }
+        Self { copy, unit, missing, filled, rejected, push, body: Vec::new(), rows: 0, cells: 0 }
     }
 
     /// Sends what is missing of a block's rows.
@@ -119,7 +120,7 @@ impl<'a> Sender<'a> {
         if !self.missing.partial.contains(&place) {
             return None;
         }
-        let overwrite = self.copy.options.overwrite;
+        let overwrite = self.copy.options.overwrite || self.filled.places.contains(&place);
         let mask = block.columns().iter().map(|column| {
             let key = hasher.field(&column.field, column.field_type()).key(time);
             self.missing.cells.contains(&key) || (overwrite && self.missing.changed.contains(&key))
@@ -138,8 +139,31 @@ impl<'a> Sender<'a> {
         match encoder.row(series, row, mask, &mut self.body) {
             Ok(0) => Ok(()),
             Ok(cells) => self.count(cells),
-            Err(reason) => self.reject(block, encoder, selection, hasher, &reason.to_string()),
+            Err(reason) => {
+                let columns = self.selected(block, selection);
+                if let [_] = columns[..] {
+                    return self.reject(block, encoder, selection, hasher, &reason.to_string());
+                }
+                // One field that cannot be written must not keep the others back.
+                for column in columns {
+                    let mut only = vec![false; block.columns().len()];
+                    only[column] = true;
+                    let single = Selection { mask: Some(&only), ..selection };
+                    self.row(block, encoder, single, hasher)?;
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// Columns of a selection that have a value.
+    fn selected(&self, block: &Block, selection: Selection<'_>) -> Vec<usize> {
+        let Selection { row, mask, .. } = selection;
+        let columns = block.columns().iter().enumerate();
+        columns
+            .filter(|(at, column)| mask.is_none_or(|mask| mask[*at]) && column.get(row).is_some())
+            .map(|(at, _)| at)
+            .collect()
     }
 
     fn count(&mut self, cells: u64) -> Result<()> {
@@ -163,22 +187,28 @@ impl<'a> Sender<'a> {
     ) -> Result<()> {
         let Selection { series, row, mask } = selection;
         let time = block.times()[row];
-        let mut keys = Vec::new();
-        for (at, column) in block.columns().iter().enumerate() {
-            if mask.is_none_or(|mask| mask[at]) && column.get(row).is_some() {
-                keys.push(hasher.field(&column.field, column.field_type()).key(time));
-            }
-        }
-        if keys.is_empty() {
+        let columns = self.selected(block, selection);
+        if columns.is_empty() {
             return Ok(());
         }
+        let keys = columns.iter().map(|&at| {
+            let column = &block.columns()[at];
+            hasher.field(&column.field, column.field_type()).key(time)
+        });
         lock(self.rejected).extend(keys);
         let mut line = Vec::new();
         if encoder.row(series, row, mask, &mut line).is_err() {
             line.clear();
         }
         let line = line.strip_suffix(b"\n").unwrap_or(&line);
-        let place = format!("{}, series {series}, time {time}", self.unit.source);
+        let mut place = format!("{}, series {series}, time {time}", self.unit.source);
+        if line.is_empty() {
+            for at in columns {
+                let column = &block.columns()[at];
+                let value = column.get(row);
+                place.push_str(&format!(", {} {value:?}", Printable(&column.field)));
+            }
+        }
         self.copy.rejects.add(&place, reason, line)
     }
 }

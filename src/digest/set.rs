@@ -1,6 +1,6 @@
 //! A set of digests: one node for each series and hour, sorted by series hash and hour.
 //!
-//! Two sets are compared by going through both once, side by side ([`compare`]).
+//! Two sets are compared by going through both once, side by side ([`join`]).
 
 use super::cell::{FieldHasher, SeriesHash, SeriesHasher};
 use super::node::Node;
@@ -44,6 +44,8 @@ pub type Place = (SeriesHash, i64);
 pub struct DigestSet {
     leaves: Vec<Leaf>,
     series: Vec<(SeriesHash, Arc<Series>)>,
+    /// Bytes of the series' keys.
+    key_bytes: usize,
     total: Node,
 }
 
@@ -74,6 +76,7 @@ impl DigestSet {
         // A series that goes on from one block to the next is named once.
         if self.series.last().is_none_or(|(_, last)| last.key() != series.key()) {
             self.series.push((hash, Arc::clone(series)));
+            self.key_bytes += series.memory();
         }
     }
 
@@ -145,16 +148,13 @@ impl DigestSet {
     #[must_use]
     pub fn memory(&self) -> usize {
         // Keys are shared with the block they came from while that lives; afterwards they are ours.
-        let keys: usize = self.series.last().map_or(0, |(_, last)| last.memory());
-        self.leaves.capacity() * size_of::<Leaf>()
-            + self.series.capacity() * 32
-            + self.series.len() * keys
+        self.leaves.len() * size_of::<Leaf>() + self.series.len() * 32 + self.key_bytes
     }
 }
 
-/// How the two sides of one place differ.
+/// What the two sides hold in one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeafDifference {
+pub struct BothSides {
     /// Series and hour.
     pub place: Place,
     /// What the source holds; no cells where the place is absent.
@@ -163,27 +163,20 @@ pub struct LeafDifference {
     pub destination: Node,
 }
 
-/// Goes through two sorted runs of leaves once and yields the places that differ.
-pub fn compare<'a>(
+/// Goes through two sorted runs of leaves once, side by side, and yields every place.
+pub fn join<'a>(
     source: &'a [Leaf],
     destination: &'a [Leaf],
-) -> impl Iterator<Item = LeafDifference> + 'a {
+) -> impl Iterator<Item = BothSides> + 'a {
     let mut source = source.iter().peekable();
     let mut destination = destination.iter().peekable();
-    std::iter::from_fn(move || {
-        loop {
-            let both = next_place(&mut source, &mut destination)?;
-            if both.source != both.destination {
-                return Some(both);
-            }
-        }
-    })
+    std::iter::from_fn(move || next_place(&mut source, &mut destination))
 }
 
 fn next_place<'a, I: Iterator<Item = &'a Leaf>>(
     source: &mut Peekable<I>,
     destination: &mut Peekable<I>,
-) -> Option<LeafDifference> {
+) -> Option<BothSides> {
     let order = match (source.peek(), destination.peek()) {
         (None, None) => return None,
         (Some(_), None) => Ordering::Less,
@@ -192,7 +185,7 @@ fn next_place<'a, I: Iterator<Item = &'a Leaf>>(
     };
     let one = if order.is_le() { source.next() } else { None };
     let two = if order.is_ge() { destination.next() } else { None };
-    Some(LeafDifference {
+    Some(BothSides {
         place: one.or(two)?.place(),
         source: one.map_or_else(Node::default, |leaf| leaf.node),
         destination: two.map_or_else(Node::default, |leaf| leaf.node),

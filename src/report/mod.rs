@@ -2,7 +2,10 @@
 //!
 //! Verdict and exit status are decided here and nowhere else.
 
+mod next;
 pub mod text;
+
+use self::text::figure;
 
 use crate::compare::{CellFinding, Class, Counts, OwnedValue, PlaceFinding};
 use crate::copy;
@@ -168,6 +171,8 @@ pub struct Context {
     pub source: String,
     /// Destination, without secrets.
     pub destination: String,
+    /// What was typed behind the program's name.
+    pub command: Vec<String>,
     /// The window that was asked for, cut to what can be judged.
     pub window: Window,
     /// What lies outside of what was compared.
@@ -199,28 +204,33 @@ impl Expired {
     fn remark(self) -> Option<String> {
         let floor = self.floor.filter(|_| self.cells > 0)?;
         Some(format!(
-            "{} cells older than {}: the destination's retention policy would drop them",
-            self.cells,
+            "{} older than {}: a retention policy drops them",
+            cells(self.cells),
             format_time(floor)
         ))
     }
 }
 
-/// The report of a `verify`.
+/// The report of a `verify`. `writable` says that a copy could put the destination right.
 #[must_use]
-pub fn of_verify(context: Context, outcome: verify::Outcome) -> Report {
-    let mut reasons = incomplete(&context, outcome.counts);
-    let verdict = if outcome.counts.different() > 0 {
+pub fn of_verify(context: Context, outcome: verify::Outcome, writable: bool) -> Report {
+    let counts = outcome.counts;
+    let mut reasons = incomplete(&context, &outcome);
+    if counts.source == 0 && counts.destination == 0 && context.rejects.rows == 0 {
+        reasons.push("the window holds nothing on either side: nothing was compared".into());
+    }
+    let verdict = if counts.different() > 0 {
+        reasons.insert(0, format!("the sides differ in {}", cells(counts.different())));
         Verdict::Different
     } else if reasons.is_empty() {
         Verdict::Identical
     } else {
         Verdict::Incomplete
     };
-    let next = (verdict == Verdict::Different)
-        .then(|| format!("gapless copy {} {}", context.source, context.destination));
-    if verdict == Verdict::Different {
-        reasons.insert(0, format!("the sides differ in {} cells", outcome.counts.different()));
+    let fill = verdict == Verdict::Different && writable && counts.missing_in_destination > 0;
+    let next = fill.then(|| next::rerun(&context.command, "copy", None)).flatten();
+    if verdict == Verdict::Different && counts.missing_in_destination == 0 {
+        reasons.push("the destination lacks nothing: a copy would send nothing".into());
     }
     build("verify", context, outcome, None, verdict, reasons, next)
 }
@@ -229,21 +239,23 @@ pub fn of_verify(context: Context, outcome: verify::Outcome) -> Report {
 #[must_use]
 pub fn of_copy(context: Context, outcome: copy::Outcome, stored: bool) -> Report {
     let counts = outcome.verified.counts;
-    let mut reasons = incomplete(&context, counts);
     let sent = outcome.sent;
+    let mut reasons = if stored {
+        incomplete(&context, &outcome.verified)
+    } else {
+        rejected(&context).into_iter().collect()
+    };
+    if counts.source == 0 && context.rejects.rows == 0 {
+        reasons.push("the source holds nothing in the window: nothing was compared".into());
+    }
     if counts.changed() > 0 {
-        let changed = counts.changed();
-        reasons.insert(
-            0,
-            format!("{changed} cells have another value at the destination and were left"),
-        );
+        let changed = cells(counts.changed());
+        let what = "have another value or type at the destination and were left";
+        reasons.insert(0, format!("{changed} {what}"));
     }
     let verdict = if sent.lost > 0 {
-        let lost = sent.lost;
-        reasons.insert(
-            0,
-            format!("{lost} cells were acknowledged by the destination and are not there"),
-        );
+        let lost = cells(sent.lost);
+        reasons.insert(0, format!("{lost} were acknowledged by the destination and are not there"));
         Verdict::Lost
     } else if counts.changed() > 0 {
         Verdict::Conflicts
@@ -256,38 +268,54 @@ pub fn of_copy(context: Context, outcome: copy::Outcome, stored: bool) -> Report
     } else {
         Verdict::Identical
     };
-    let next = next_of_copy(verdict, &context);
+    let next = next_of_copy(verdict, counts, &context);
     build("copy", context, outcome.verified, Some(sent), verdict, reasons, next)
 }
 
-fn next_of_copy(verdict: Verdict, context: &Context) -> Option<String> {
-    let (source, destination) = (&context.source, &context.destination);
+fn next_of_copy(verdict: Verdict, counts: Counts, context: &Context) -> Option<String> {
     match verdict {
-        Verdict::Conflicts => Some(format!("gapless copy --overwrite {source} {destination}")),
-        Verdict::Lost => Some(format!("gapless copy {source} {destination}")),
+        // The server would refuse another type.
+        Verdict::Conflicts if counts.type_changed == 0 => {
+            next::rerun(&context.command, "copy", Some("--overwrite"))
+        }
+        Verdict::Lost => next::rerun(&context.command, "copy", None),
+        Verdict::Incomplete if counts.unstable > 0 => next::rerun(&context.command, "copy", None),
         _ => None,
     }
 }
 
+fn rejected(context: &Context) -> Option<String> {
+    match context.rejects.rows {
+        0 => None,
+        1 => Some("1 row was rejected".into()),
+        rows => Some(format!("{} rows were rejected", figure(rows))),
+    }
+}
+
 /// Why the result is not the whole truth.
-fn incomplete(context: &Context, counts: Counts) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if counts.source == 0 && counts.destination == 0 && counts.unprovable == 0 {
-        reasons.push("the window holds nothing on either side: nothing was compared".into());
-    }
-    if context.rejects.rows > 0 {
-        reasons.push(format!("{} rows were rejected", context.rejects.rows));
-    }
-    if let Some(remark) = context.expired.remark().filter(|_| context.expired.asked_for) {
-        reasons.push(remark);
-    }
+fn incomplete(context: &Context, outcome: &verify::Outcome) -> Vec<String> {
+    let counts = outcome.counts;
+    let mut reasons: Vec<String> = rejected(context).into_iter().collect();
+    reasons.extend(context.expired.remark().filter(|_| context.expired.asked_for));
     if counts.unprovable > 0 {
-        reasons.push(format!(
-            "{} cells are in series that queries of the server cannot show: unprovable",
-            counts.unprovable
-        ));
+        let cells = cells(counts.unprovable);
+        let what = "in series that queries of the server cannot show: unprovable";
+        reasons.push(format!("{cells} {what}"));
+    }
+    if counts.unstable > 0 {
+        let cells = cells(counts.unstable);
+        let what = "in places that changed while they were read: unstable; run again, or set --end";
+        reasons.push(format!("{cells} {what}"));
+    }
+    let explained = counts.different() + counts.unprovable + counts.unstable > 0;
+    if outcome.source != outcome.destination && !explained {
+        reasons.push("the digests differ and no cell was found that does: a defect".into());
     }
     reasons
+}
+
+fn cells(count: u64) -> String {
+    if count == 1 { "1 cell".to_owned() } else { format!("{} cells", figure(count)) }
 }
 
 fn build(

@@ -39,13 +39,15 @@ impl Display for Report {
 
 impl Report {
     fn differences(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut shown = 0;
         for place in self.places.iter().take(PLACES_SHOWN) {
             writeln!(f, "  {}   {}   {}", place.series, place.window(), classes(place.counts))?;
             let inside = |cell: &&Cell| {
                 cell.series == place.series && (place.start..place.end).contains(&cell.time)
             };
-            for cell in self.cells.iter().filter(inside).take(CELLS_SHOWN) {
+            for cell in self.cells.iter().filter(inside).take(CELLS_SHOWN - shown) {
                 writeln!(f, "    {}", describe(cell))?;
+                shown += 1;
             }
         }
         if self.places.len() > PLACES_SHOWN {
@@ -61,7 +63,10 @@ impl Report {
 
     fn details(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if let Some(sent) = &self.sent {
-            writeln!(f, "  {}", sent_line(sent))?;
+            match self.verdict {
+                Verdict::Counted => writeln!(f, "  read {} rows", figure(sent.rows))?,
+                _ => writeln!(f, "  {}", sent_line(sent))?,
+            }
         }
         let counts = self.counts;
         if self.verdict != Verdict::Counted {
@@ -142,12 +147,13 @@ fn share(counts: Counts) -> String {
     format!("{}.{:02} % of {cells} cells", share / 100, share % 100)
 }
 
-fn named(counts: Counts) -> [(&'static str, u64); 4] {
+fn named(counts: Counts) -> [(&'static str, u64); 5] {
     [
         ("missing_in_destination", counts.missing_in_destination),
         ("extra_in_destination", counts.extra_in_destination),
         ("value_changed", counts.value_changed),
         ("type_changed", counts.type_changed),
+        ("unstable", counts.unstable),
     ]
 }
 

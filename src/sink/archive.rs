@@ -164,6 +164,15 @@ impl ArchiveSink {
         Ok(())
     }
 
+    /// Removes the unfinished archive, which is this sink's own directory.
+    ///
+    /// # Errors
+    /// Where the archive is complete, or its directory cannot be removed.
+    pub fn abandon(&self) -> Result<()> {
+        self.refuse_completed(&self.state())?;
+        fs::remove_dir_all(&self.partial).map_err(|error| Error::io(&self.partial, "remove", error))
+    }
+
     /// Writes the manifest and gives the archive its name. From then on it never changes.
     ///
     /// # Errors

@@ -31,6 +31,8 @@ const CHUNK: usize = 64 << 10;
 #[derive(Clone, Debug)]
 pub struct ArchiveSource {
     shared: Arc<Shared>,
+    /// The window that the archive was made for.
+    coverage: Window,
 }
 
 impl ArchiveSource {
@@ -39,12 +41,14 @@ impl ArchiveSource {
     /// # Errors
     /// Where its manifest is missing, damaged or of a newer version.
     pub fn open(dir: &Path) -> Result<Self> {
-        let contents = Manifest::read(dir)?.contents(dir)?;
-        Ok(Self::over(Arc::new(Shared::new(dir.to_owned(), contents))))
+        let manifest = Manifest::read(dir)?;
+        let coverage = Window { start: manifest.window.start, end: manifest.window.end };
+        let contents = manifest.contents(dir)?;
+        Ok(Self { shared: Arc::new(Shared::new(dir.to_owned(), contents)), coverage })
     }
 
     pub(crate) fn over(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, coverage: Window::ALL }
     }
 
     /// The units of a namespace that meet a window, in time order.
@@ -107,6 +111,10 @@ impl Source for ArchiveSource {
             current: None,
             rows: Rows::new(partition),
         }))
+    }
+
+    fn coverage(&self) -> Window {
+        self.coverage
     }
 
     fn sees_raw_keys(&self) -> bool {

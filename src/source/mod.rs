@@ -10,6 +10,7 @@ pub mod line_file;
 use crate::block::Block;
 use crate::error::Result;
 use crate::plan::{Held, Partition, Scope};
+use crate::window::Window;
 
 /// A place from which blocks are read. Shared by worker threads.
 pub trait Source: Send + Sync {
@@ -37,6 +38,11 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// Where the place cannot be read or asked.
     fn open(&self, partition: &Partition) -> Result<Box<dyn Reader + '_>>;
+
+    /// The times that it can speak of: an archive of one window says nothing of the rest.
+    fn coverage(&self) -> Window {
+        Window::ALL
+    }
 
     /// True where series are seen by the raw keys under which they are stored, false where only
     /// what queries show is seen ([`crate::series::Series::shown_by_queries`]).

@@ -1,0 +1,250 @@
+//! A command's source, opened, and what it was asked to do with it: the scope that can be judged,
+//! the pairs of namespaces, the units.
+
+use crate::cli::{Common, Settings, TwoSides};
+use crate::compare::{self, Unit};
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Role, Secret};
+use crate::location::Location;
+use crate::pipeline::Progress;
+use crate::plan::{Grid, Held, SHARD_DURATION};
+use crate::progress::Lines;
+use crate::reject::Rejects;
+use crate::report::{Context, Expired};
+use crate::side::{self, Access, SourceSide};
+use crate::source::{Source, line_file};
+use crate::units::{self, Pair, Target};
+use crate::window::{Window, format_time};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Findings that are kept with their values.
+const FINDINGS_MAX: usize = 10_000;
+/// A password file longer than this is not one.
+const PASSWORD_MAX: u64 = 4_096;
+/// Nanoseconds by which a retention floor is raised: it moves while data are on their way.
+const FLOOR_MARGIN: i64 = 60_000_000_000;
+
+/// A command's source and scope.
+pub(super) struct Job {
+    pub(super) settings: Settings,
+    pub(super) side: SourceSide,
+    pub(super) rejects: Rejects,
+    /// What was asked for, cut to what the source can be judged by; empty where nothing is left.
+    pub(super) window: Window,
+    /// What lies outside of it, for people.
+    pub(super) not_covered: Vec<String>,
+    pub(super) expired: Expired,
+}
+
+impl Job {
+    pub(super) fn open(
+        common: &Common,
+        source: &Location,
+        rejects: Rejects,
+        progress: &Lines,
+    ) -> Result<Self> {
+        let settings = common.settings()?;
+        progress.stage(&format!("stage=open source={source}"));
+        let access = Access {
+            password: password(Role::Source, common.source_password_file.as_deref())?,
+            ca: common.ca.clone(),
+        };
+        let side = open_side(source, access, Role::Source, &settings, &rejects, progress)?;
+        let expired = Expired { asked_for: settings.start_given, ..Expired::default() };
+        let window = settings.window;
+        let mut job = Self { window, settings, side, rejects, not_covered: Vec::new(), expired };
+        job.stop_at_horizon();
+        let coverage = job.side.source.coverage();
+        job.narrow(coverage, "what the source's archive does not cover");
+        Ok(job)
+    }
+
+    /// Opens the other side of a `verify`.
+    pub(super) fn open_destination(
+        &mut self,
+        sides: &TwoSides,
+        location: &Location,
+        progress: &Lines,
+    ) -> Result<SourceSide> {
+        let (role, settings) = (Role::Destination, &self.settings);
+        let access = access(sides, role)?;
+        let side = open_side(location, access, role, settings, &self.rejects, progress)?;
+        self.narrow(side.source.coverage(), "what the destination's archive does not cover");
+        Ok(side)
+    }
+
+    /// The newest points of a live source may still be on their way: they are left out.
+    fn stop_at_horizon(&mut self) {
+        let Some(clock) = self.side.clock.filter(|_| !self.settings.end_given) else { return };
+        let horizon = clock.saturating_sub(self.settings.lag);
+        self.window.end = self.window.end.min(horizon);
+        self.not_covered.push(format!(
+            "what is newer than {}, the source's clock less {} s (--lag, --end)",
+            format_time(horizon),
+            self.settings.lag / 1_000_000_000
+        ));
+    }
+
+    fn narrow(&mut self, coverage: Window, why: &str) {
+        let empty = Window { start: self.window.start, end: self.window.start };
+        let both = self.window.intersect(coverage).unwrap_or(empty);
+        if both != self.window {
+            self.not_covered.push(format!("{why} ({coverage})"));
+            self.window = both;
+        }
+    }
+
+    /// The namespaces of the source that were asked for.
+    pub(super) fn held(&self) -> Result<Vec<Held>> {
+        let wanted = &self.settings.namespace;
+        let all = self.side.source.namespaces()?;
+        let named = |wanted: &str, name: &str| wanted.is_empty() || wanted == name;
+        let held: Vec<Held> = all
+            .iter()
+            .filter(|held| {
+                // Lines that name no namespace were given the wanted one when they were read.
+                self.side.lines.is_some()
+                    || (named(&wanted.database, &held.namespace.database)
+                        && named(&wanted.retention_policy, &held.namespace.retention_policy))
+            })
+            .cloned()
+            .collect();
+        if held.is_empty() && !all.is_empty() {
+            let names: Vec<String> =
+                all.iter().take(20).map(|held| held.namespace.to_string()).collect();
+            let place = format!("in {}", self.side.source.name());
+            let error = Error::from(ErrorKind::NotFound { what: wanted.to_string(), place });
+            return Err(error.with_next(format!("it holds {}", names.join(", "))));
+        }
+        Ok(held)
+    }
+
+    /// What is copied or compared with what, by name.
+    pub(super) fn pairs(&self, destination: &Location) -> Result<Vec<Pair>> {
+        let target = match destination {
+            Location::Influx(influx) => Target {
+                database: influx.database.clone(),
+                retention_policy: influx.retention_policy.clone(),
+            },
+            _ => Target::default(),
+        };
+        units::pairs(self.held()?, &target, self.window)
+    }
+
+    /// Cuts what retention policies drop off the windows, and counts it. `floors` gives the time
+    /// before which either side may have dropped what it had.
+    pub(super) fn leave_out_expired(
+        &mut self,
+        pairs: &mut [Pair],
+        floor: impl Fn(&Pair) -> Result<Option<i64>>,
+    ) -> Result<()> {
+        for pair in pairs {
+            let Some(floor) = floor(pair)? else { continue };
+            let below = Window { start: Window::ALL.start, end: floor };
+            let Some(below) = below.intersect(pair.window) else { continue };
+            let (source, namespace) = (&*self.side.source, &pair.source.namespace);
+            self.expired.cells += compare::count(source, namespace, below, &self.settings.filter)?;
+            self.expired.floor = self.expired.floor.max(Some(floor));
+            pair.window.start = floor.min(pair.window.end);
+        }
+        Ok(())
+    }
+
+    pub(super) fn units(
+        &self,
+        pairs: &[Pair],
+        reader: Option<&dyn Source>,
+        grid: impl Fn(&Pair) -> Result<Grid>,
+    ) -> Result<Vec<Unit>> {
+        let source = &*self.side.source;
+        let mut units = Vec::new();
+        for pair in pairs.iter().filter(|pair| !pair.window.is_empty()) {
+            let filter = &self.settings.filter;
+            units.extend(units::units(pair, source, reader, grid(pair)?, filter)?);
+        }
+        Ok(units)
+    }
+
+    /// Limits of a comparison of which `parallel` units are under way at once.
+    pub(super) fn compare_options(&self, parallel: usize) -> compare::Options {
+        compare::Options {
+            filter: self.settings.filter.clone(),
+            // Both sides of each unit.
+            memory_max: self.settings.memory / (2 * parallel.max(1)),
+            findings_max: FINDINGS_MAX,
+            drill_missing: false,
+            note_missing: false,
+            note_changed: false,
+        }
+    }
+
+    pub(super) fn context(&self, sides: &TwoSides, progress: &Lines) -> Result<Context> {
+        Ok(Context {
+            source: sides.source.clone(),
+            destination: sides.destination.clone(),
+            command: std::env::args_os().skip(1).map(lossy).collect(),
+            window: self.window,
+            not_covered: self.not_covered.clone(),
+            lines: self.side.lines.clone(),
+            rejects: self.rejects.finish()?,
+            elapsed: progress.elapsed(),
+            expired: self.expired,
+        })
+    }
+}
+
+fn lossy(argument: OsString) -> String {
+    argument.to_string_lossy().into_owned()
+}
+
+/// The time before which a retention policy drops what it is sent.
+pub(super) fn floor(held: &[Held], pair: &Pair, clock: Option<i64>) -> Option<i64> {
+    let settings = units::settings_of(held, &pair.destination)?;
+    let floor = clock?.saturating_sub(settings.duration).saturating_add(FLOOR_MARGIN);
+    (settings.duration > 0).then_some(floor)
+}
+
+/// The shard groups of a pair, as the destination has them, else the source.
+pub(super) fn grid(held: &[Held], pair: &Pair) -> Grid {
+    let settings = units::settings_of(held, &pair.destination).or(pair.source.settings.as_ref());
+    let duration = settings.map_or(SHARD_DURATION, |settings| settings.shard_duration);
+    Grid { duration: if duration > 0 { duration } else { SHARD_DURATION } }
+}
+
+fn open_side(
+    location: &Location,
+    access: Access,
+    role: Role,
+    settings: &Settings,
+    rejects: &Rejects,
+    progress: &Lines,
+) -> Result<SourceSide> {
+    let options = line_file::Options {
+        precision: settings.precision,
+        default_time: settings.default_time,
+        window: settings.window,
+        namespace: settings.namespace.clone(),
+        memory_max: settings.memory / 2,
+    };
+    side::open_source(location, access, role, &options, rejects, &|text| progress.warn(text))
+}
+
+pub(super) fn access(sides: &TwoSides, role: Role) -> Result<Access> {
+    let file = sides.destination_password_file.as_deref();
+    Ok(Access { password: password(role, file)?, ca: sides.common.ca.clone() })
+}
+
+/// A password from its file, else from the environment.
+fn password(role: Role, file: Option<&Path>) -> Result<Option<Secret>> {
+    let Some(file) = file else {
+        return Ok(std::env::var(role.password_variable()).ok().map(Secret::new));
+    };
+    let unreadable = |error| Error::io(file, "read", error);
+    let length = file.metadata().map_err(unreadable)?.len();
+    if length > PASSWORD_MAX {
+        return Err(Error::location(file.display(), "is too long for a password file"));
+    }
+    let text = std::fs::read_to_string(file).map_err(unreadable)?;
+    Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())))
+}

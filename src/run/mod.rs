@@ -1,0 +1,207 @@
+//! Runs a command: opens both sides, divides the work, hands it to the operation, makes the report.
+
+mod job;
+
+use self::job::{Job, access, floor, grid};
+use crate::archive::Header;
+use crate::cat;
+use crate::cli::{CatArgs, CopyArgs, TwoSides, VerifyArgs};
+use crate::compare::Unit;
+use crate::copy;
+use crate::error::{Error, Result};
+use crate::http::Role;
+use crate::location::Location;
+use crate::plan::{Grid, Held};
+use crate::progress::Lines;
+use crate::reject::{Rejects, Summary};
+use crate::report::{self, Report};
+use crate::side::{self, DestinationSide, Writing};
+use crate::sink::influx;
+use crate::units::{self, Pair};
+use crate::verify;
+use crate::window::{DAY, Window};
+use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Where a copy puts rejected rows unless told otherwise. Commands that only read write nothing
+/// they were not asked for.
+const REJECT_FILE: &str = "gapless-rejected.lp";
+/// Most rows of one write request: what a 1.x server takes best.
+const BATCH_ROWS: u64 = 20_000;
+/// Bytes at which a write request is closed; a server refuses 25 MB.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Runs `copy`.
+///
+/// # Errors
+/// Where it could not be carried out.
+pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
+    let sides = &arguments.sides;
+    let consistency = arguments.consistency()?;
+    let (source, target) = sides.locations()?;
+    let rejects = sides.common.reject.clone().unwrap_or_else(|| REJECT_FILE.into());
+    let mut job = Job::open(&sides.common, &source, Rejects::new(Some(rejects)), progress)?;
+    let mut pairs = job.pairs(&target)?;
+    let writing = Writing {
+        create: arguments.create,
+        influx: influx::Options { consistency, gzip: arguments.gzip },
+        header: header(&source, job.window, &pairs),
+    };
+    let access = access(sides, Role::Destination)?;
+    let destination = side::open_destination(&target, access, writing, &pairs)?;
+    let held = destination.held()?;
+    units::resolve(&mut pairs, &held)?;
+    side::refuse_same_place(&source, &target, &pairs)?;
+    job.leave_out_expired(&mut pairs, |pair| Ok(floor(&held, pair, destination.clock())))?;
+    let units = job.units(&pairs, destination.reader(), |pair| {
+        Ok(if destination.is_server() { grid(&held, pair) } else { Grid { duration: DAY } })
+    })?;
+    progress.stage(&format!("stage=copy units={}", units.len()));
+    let Some(writable) = destination.destination() else {
+        return compared_archive(&job, &destination, &units, sides, progress);
+    };
+    let options = copy::Options {
+        compare: job.compare_options(copy::UNITS_OPEN),
+        jobs: job.settings.jobs,
+        batch_rows: BATCH_ROWS,
+        batch_bytes: BATCH_BYTES,
+        overwrite: arguments.overwrite,
+        live: job.side.clock.is_some(),
+        server: destination.is_server(),
+    };
+    let outcome = copy::run(&*job.side.source, writable, &units, &options, &job.rejects, progress)
+        .and_then(|outcome| finish(&destination, outcome))
+        .map_err(|error| interrupted(&destination, error))?;
+    Ok(report::of_copy(job.context(sides, progress)?, outcome, writable.reader.is_some()))
+}
+
+/// Gives a new archive its name, if it holds what it should.
+fn finish(destination: &DestinationSide, outcome: copy::Outcome) -> Result<copy::Outcome> {
+    if let DestinationSide::NewArchive { sink, .. } = destination {
+        if outcome.verified.counts.source == 0 {
+            sink.abandon()?;
+        } else if outcome.sent.lost == 0 {
+            sink.complete()?;
+        }
+    }
+    Ok(outcome)
+}
+
+/// What is left behind by a copy that failed on its way.
+fn interrupted(destination: &DestinationSide, error: Error) -> Error {
+    let left = match destination {
+        DestinationSide::NewArchive { sink, .. } => format!(
+            "{} is left unfinished: remove it, then run the same command again",
+            sink.partial().display()
+        ),
+        _ => "what was stored until then stays: run the same command again, and only the rest is \
+              sent"
+            .into(),
+    };
+    let next = error.next_step().map_or(left.clone(), |next| format!("{next}; {left}"));
+    error.with_next(next)
+}
+
+/// What a new archive says about itself.
+fn header(source: &Location, window: Window, pairs: &[Pair]) -> Header {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let held = |pair: &Pair| Held {
+        namespace: pair.destination.clone(),
+        settings: pair.source.settings.clone(),
+    };
+    Header {
+        window,
+        source: source.to_string(),
+        created: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
+        namespaces: pairs.iter().map(held).collect(),
+    }
+}
+
+/// An archive is immutable: copying to one that exists compares it.
+fn compared_archive(
+    job: &Job,
+    destination: &DestinationSide,
+    units: &[Unit],
+    sides: &TwoSides,
+    progress: &Lines,
+) -> Result<Report> {
+    let Some(reader) = destination.reader() else {
+        return Err(Error::usage("the destination can be neither written nor read"));
+    };
+    let jobs = job.settings.jobs;
+    let options = job.compare_options(jobs);
+    let outcome = verify::run(&*job.side.source, reader, units, jobs, &options, progress)?;
+    if outcome.counts.different() > 0 {
+        return Err(Error::location(
+            &sides.destination,
+            format!("the archive exists and differs in {} cells", outcome.counts.different()),
+        )
+        .with_next(
+            "an archive is never changed: copy to another directory, or see the differences with \
+             gapless verify",
+        ));
+    }
+    Ok(report::of_verify(job.context(sides, progress)?, outcome, false))
+}
+
+/// Runs `verify`.
+///
+/// # Errors
+/// Where it could not be carried out.
+pub fn verify(arguments: &VerifyArgs, progress: &Lines) -> Result<Report> {
+    let sides = &arguments.sides;
+    let (source, target) = sides.locations()?;
+    let rejects = Rejects::new(sides.common.reject.clone());
+    let mut job = Job::open(&sides.common, &source, rejects, progress)?;
+    let destination = job.open_destination(sides, &target, progress)?;
+    let reader = &*destination.source;
+    let held = reader.namespaces()?;
+    let mut pairs = job.pairs(&target)?;
+    units::resolve(&mut pairs, &held)?;
+    if job.settings.namespace.is_empty() {
+        units::add_unpaired(&mut pairs, &held, job.window);
+    }
+    side::refuse_same_place(&source, &target, &pairs)?;
+    let ours = job.side.clock;
+    job.leave_out_expired(&mut pairs, |pair| {
+        let expired_there = floor(&held, pair, destination.clock);
+        let expired_here = floor(std::slice::from_ref(&pair.source), &pair.mirrored(), ours);
+        Ok(expired_there.max(expired_here))
+    })?;
+    let units = job.units(&pairs, Some(reader), |pair| Ok(grid(&held, pair)))?;
+    progress.stage(&format!("stage=compare units={}", units.len()));
+    let jobs = job.settings.jobs;
+    let options = job.compare_options(jobs);
+    let outcome = verify::run(&*job.side.source, reader, &units, jobs, &options, progress)?;
+    let writable = matches!(target, Location::Influx(_));
+    Ok(report::of_verify(job.context(sides, progress)?, outcome, writable))
+}
+
+/// What `cat` did.
+#[derive(Debug)]
+pub struct Catted {
+    /// What was rejected.
+    pub rejects: Summary,
+    /// Rows written.
+    pub rows: u64,
+    /// What was left out, one remark a line.
+    pub not_covered: Vec<String>,
+}
+
+/// Runs `cat`.
+///
+/// # Errors
+/// Where it could not be carried out.
+pub fn cat(arguments: &CatArgs, progress: &Lines, out: &mut dyn Write) -> Result<Catted> {
+    let source = Location::parse(&arguments.source)?;
+    let rejects = Rejects::new(arguments.common.reject.clone());
+    let job = Job::open(&arguments.common, &source, rejects, progress)?;
+    let held = job.held()?;
+    let namespaces: Vec<_> = held.into_iter().map(|held| held.namespace).collect();
+    let filter = &job.settings.filter;
+    let source = &*job.side.source;
+    let outcome = cat::run(source, &namespaces, job.window, filter, &job.rejects, out)?;
+    progress.stage(&format!("stage=done rows={} cells={}", outcome.rows, outcome.cells));
+    let rejects = job.rejects.finish()?;
+    Ok(Catted { rejects, rows: outcome.rows, not_covered: job.not_covered })
+}
