@@ -292,7 +292,8 @@ pub fn refuse_same_place(one: &Location, two: &Location, pairs: &[Pair]) -> Resu
     };
     let theirs = addresses(theirs);
     let same_server = addresses(ours).iter().any(|address| theirs.contains(address));
-    match pairs.iter().find(|pair| pair.source.namespace == pair.destination) {
+    let same = |pair: &&Pair| !pair.source_lacks && pair.source.namespace == pair.destination;
+    match pairs.iter().find(same) {
         Some(pair) if same_server => Err(Error::usage(format!(
             "source and destination are the same: {} on {one}",
             pair.destination

@@ -16,6 +16,8 @@ pub struct Pair {
     pub destination: Namespace,
     /// The time range.
     pub window: Window,
+    /// The source has no such namespace: all that the destination holds there is extra.
+    pub source_lacks: bool,
 }
 
 /// Database and RP that the operator named for the destination.
@@ -43,7 +45,7 @@ pub fn pairs(source: Vec<Held>, target: &Target, window: Window) -> Result<Vec<P
                 .clone()
                 .unwrap_or_else(|| from.retention_policy.clone()),
         };
-        let pair = Pair { source: held, destination, window };
+        let pair = Pair { source: held, destination, window, source_lacks: false };
         if let Some(other) = pairs.iter().find(|other| other.destination == pair.destination) {
             return Err(two_become_one(&other.source.namespace, &pair));
         }
@@ -106,7 +108,8 @@ pub fn add_unpaired(pairs: &mut Vec<Pair>, held: &[Held], window: Window) {
     for held in held {
         if pairs.iter().all(|pair| pair.destination != held.namespace) {
             let source = Held { namespace: held.namespace.clone(), settings: None };
-            pairs.push(Pair { source, destination: held.namespace.clone(), window });
+            let destination = held.namespace.clone();
+            pairs.push(Pair { source, destination, window, source_lacks: true });
         }
     }
 }
@@ -140,7 +143,10 @@ pub fn units(
         Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => Ok(Vec::new()),
         Err(error) => Err(error),
     };
-    let mut windows: Vec<Window> = held(plan(source, &pair.source.namespace))?;
+    let mut windows: Vec<Window> = Vec::new();
+    if !pair.source_lacks {
+        windows = held(plan(source, &pair.source.namespace))?;
+    }
     if let Some(destination) = destination {
         windows.extend(held(plan(destination, &pair.destination))?);
     }
@@ -148,6 +154,7 @@ pub fn units(
     windows.dedup();
     let unit = |window| Unit {
         source: pair.source.namespace.clone(),
+        source_lacks: pair.source_lacks,
         destination: pair.destination.clone(),
         window,
     };

@@ -28,6 +28,8 @@ use std::sync::Arc;
 pub struct Unit {
     /// The namespace, as the source names it.
     pub source: Namespace,
+    /// The source has no such namespace.
+    pub source_lacks: bool,
     /// The namespace, as the destination names it.
     pub destination: Namespace,
     /// The time range.

@@ -139,7 +139,7 @@ impl Job {
         pairs: &mut [Pair],
         floor: impl Fn(&Pair) -> Result<Option<i64>>,
     ) -> Result<()> {
-        for pair in pairs {
+        for pair in pairs.iter_mut().filter(|pair| !pair.source_lacks) {
             let Some(floor) = floor(pair)? else { continue };
             let below = Window { start: Window::ALL.start, end: floor };
             let Some(below) = below.intersect(pair.window) else { continue };
