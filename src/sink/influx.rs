@@ -347,15 +347,16 @@ impl<'a> Job<'a> {
         let alone = !self.is_long(run.as_ref());
         self.unclear += u32::from(alone);
         self.halve(run, reason);
-        if self.stored {
+        if !alone {
             return Ok(());
         }
-        if self.unclear > UNCLEAR_MAX {
-            return Err(self.server_fails());
-        }
-        if alone {
+        if !self.stored {
+            if self.unclear > UNCLEAR_MAX {
+                return Err(self.server_fails());
+            }
             influxql::ping(&self.sink.client)?;
         }
+        self.decided();
         Ok(())
     }
 
