@@ -8,6 +8,9 @@
 //! Here a comment ends with its line, for `# CONTEXT` lines are read by programs that know no other
 //! rule. Rows that a server would take for a part of any other comment are rejected, never skipped.
 
+mod text;
+
+use self::text::{Text, blank};
 use super::{Reader, Source};
 use crate::block::Block;
 use crate::block::log::{Blocks, RowLog, Table};
@@ -21,10 +24,6 @@ use crate::window::{DAY, Window};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Bytes that are read at once.
-const CHUNK: usize = 1 << 20;
-/// Bytes that are decoded first behind a cut; more follow.
-const STEP_AFTER_CUT: usize = 4 << 10;
 /// Longest line: a server takes no request above 25 MB unless told to.
 const LINE_BYTES_MAX: usize = 64 << 20;
 /// Longest name in a `# CONTEXT` line.
@@ -159,120 +158,6 @@ fn too_long(name: &str, line: u64, max: usize) -> Error {
     )
 }
 
-/// The text on its way into a decoder. What the decoder was fed and has not handed out is kept, so
-/// that another decoder can go on at any byte of the newest item.
-struct Text {
-    input: Input,
-    bytes: Vec<u8>,
-    /// Bytes before `bytes`.
-    before: u64,
-    /// Where the next item begins, perhaps behind blank lines.
-    at: usize,
-    /// Bytes that were fed.
-    fed: usize,
-    /// Bytes that are fed at once.
-    step: usize,
-    ended: bool,
-    /// Line feeds before `counted`, an offset into `bytes`.
-    lines: u64,
-    counted: usize,
-    /// Lines before the text of the present decoder, which counts its own.
-    lines_before: u64,
-}
-
-impl Text {
-    fn new(input: Input) -> Self {
-        Self {
-            input,
-            bytes: Vec::new(),
-            before: 0,
-            at: 0,
-            fed: 0,
-            step: CHUNK,
-            ended: false,
-            lines: 0,
-            counted: 0,
-            lines_before: 0,
-        }
-    }
-
-    /// The bytes that the decoder is fed next.
-    fn next_piece(&mut self) -> Result<&[u8]> {
-        if self.fed == self.bytes.len() && !self.ended {
-            self.forget();
-            let length = self.bytes.len();
-            self.bytes.resize(length + CHUNK, 0);
-            let read = self.input.read(&mut self.bytes[length..])?;
-            self.bytes.truncate(length + read);
-            self.ended = read == 0;
-        }
-        let start = self.fed;
-        self.fed = start.saturating_add(self.step).min(self.bytes.len());
-        self.step = (2 * self.step).min(CHUNK);
-        Ok(&self.bytes[start..self.fed])
-    }
-
-    fn forget(&mut self) {
-        let done = self.at.min(self.bytes.len());
-        self.count_to(done);
-        self.bytes.drain(..done);
-        self.before += done as u64;
-        self.fed -= done;
-        self.at = 0;
-        self.counted = 0;
-    }
-
-    fn count_to(&mut self, end: usize) {
-        if let Some(bytes) = self.bytes.get(self.counted..end) {
-            self.lines += memchr::memchr_iter(b'\n', bytes).count() as u64;
-            self.counted = end;
-        }
-    }
-
-    fn is_all_fed(&self) -> bool {
-        self.ended && self.fed == self.bytes.len()
-    }
-
-    /// Moves behind the item that the decoder handed out, whose bytes are `item`; returns where it
-    /// begins. A decoder hands out everything but blank lines.
-    fn pass(&mut self, item: &[u8]) -> usize {
-        self.skip_blank_lines();
-        let start = self.at;
-        debug_assert!(self.bytes[start..].starts_with(item), "items stand one behind another");
-        self.at = start + item.len() + 1;
-        start
-    }
-
-    fn skip_blank_lines(&mut self) {
-        while let Some(rest) = self.bytes.get(self.at..) {
-            let blank = blank(rest);
-            if rest.get(blank) != Some(&b'\n') {
-                return;
-            }
-            self.at += blank + 1;
-        }
-    }
-
-    /// Goes on at `at` with a decoder that knows nothing of what was before.
-    fn cut(&mut self, at: usize) {
-        self.count_to(at);
-        self.lines_before = self.lines;
-        self.at = at;
-        self.fed = at;
-        self.step = STEP_AFTER_CUT;
-    }
-
-    /// Offset in the whole text of an offset into what is kept.
-    fn offset(&self, at: usize) -> u64 {
-        self.before + at as u64
-    }
-}
-
-/// Number of bytes at the beginning that a server takes for white space.
-fn blank(text: &[u8]) -> usize {
-    text.iter().position(|byte| !matches!(byte, b' ' | b'\t' | 0)).unwrap_or(text.len())
-}
-
 /// The first physical line, without its line feed.
 fn first_line(text: &[u8]) -> &[u8] {
     &text[..memchr::memchr(b'\n', text).unwrap_or(text.len())]
@@ -361,10 +246,10 @@ impl<'a> Loader<'a> {
                 Ok(None) => return Ok(false),
                 Err(long) => {
                     text.skip_blank_lines();
-                    let endless = text.bytes.get(text.at..).unwrap_or_default();
+                    let endless = text.rest();
                     let line = first_line(endless);
                     if line.len() < endless.len() && self.ends_with_its_line(line) {
-                        let end = text.at + self.lines_alone(endless)?;
+                        let end = text.at() + self.lines_alone(endless)?;
                         text.cut(end);
                         return Ok(true);
                     }
