@@ -538,12 +538,17 @@ pub(crate) fn advised(error: Error) -> Error {
 }
 
 /// True where `dir` holds an archive that was completed, damaged or not.
-#[must_use]
-pub fn is_archive(dir: &Path) -> bool {
+///
+/// # Errors
+/// Where there is a manifest, or may be one, that cannot be read.
+pub fn is_archive(dir: &Path) -> Result<bool> {
+    let path = dir.join(MANIFEST);
     let mut head = Vec::new();
-    let read =
-        File::open(dir.join(MANIFEST)).and_then(|file| file.take(4096).read_to_end(&mut head));
-    read.is_ok() && memchr::memmem::find(&head, FORMAT.as_bytes()).is_some()
+    match File::open(&path).and_then(|file| file.take(4096).read_to_end(&mut head)) {
+        Ok(_) => Ok(memchr::memmem::find(&head, FORMAT.as_bytes()).is_some()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io(path, "read", error)),
+    }
 }
 
 /// The two folders of a namespace.

@@ -15,6 +15,14 @@ use crate::value::FieldType;
 use crate::window::Window;
 use std::collections::BTreeMap;
 
+/// Parts of what a server says that is busy or restarts.
+const PASSING: [&str; 4] = [
+    "max-concurrent-queries limit exceeded",
+    "query engine shutdown",
+    "engine is closed",
+    "shard is disabled",
+];
+
 /// Most rows of a reply about what exists.
 const ROWS_MAX: usize = 50_000_000;
 
@@ -153,7 +161,7 @@ pub fn is_passing(problem: &Problem) -> bool {
     match problem {
         Problem::Read(_) | Problem::CutShort { .. } => true,
         Problem::Malformed { .. } => false,
-        Problem::Server(words) => words.contains("max-concurrent-queries limit exceeded"),
+        Problem::Server(words) => PASSING.iter().any(|part| words.contains(part)),
     }
 }
 
@@ -562,6 +570,17 @@ mod tests {
         let wrapped = at("2262-04-10T23:34:33Z", "1677-09-27T00:00:00Z");
         assert_eq!((wrapped[0].start, wrapped[1].end), (all.start, all.end));
         assert!(wrapped.iter().all(|window| !window.contains(0)));
+    }
+
+    #[test]
+    fn a_restart_passes_and_a_query_that_takes_too_long_does_not() {
+        let passes = |words: &str| is_passing(&Problem::Server(words.into()));
+        assert!(passes("query engine shutdown"));
+        assert!(passes("[shard 7] engine is closed"));
+        assert!(passes("shard is disabled"));
+        assert!(passes("max-concurrent-queries limit exceeded(5, 5)"));
+        assert!(!passes("query-timeout limit exceeded"));
+        assert!(!passes("timeout"));
     }
 
     #[test]

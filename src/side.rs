@@ -78,7 +78,7 @@ pub fn open_source(
 }
 
 fn open_directory(path: &Path) -> Result<ArchiveSource> {
-    if archive::is_archive(path) {
+    if archive::is_archive(path)? {
         return ArchiveSource::open(path);
     }
     Err(Error::location(

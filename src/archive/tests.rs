@@ -214,16 +214,25 @@ fn a_schema_too_large_is_cut_and_says_so() {
 #[test]
 fn an_archive_is_known_by_its_manifest() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(!is_archive(dir.path()));
+    assert!(!is_archive(dir.path()).unwrap());
     let error = Manifest::read(dir.path()).unwrap_err();
     assert!(error.to_string().contains("no complete archive"), "{error}");
     let path = dir.path().join(MANIFEST);
     std::fs::write(&path, b"{\"name\": \"other\"}").unwrap();
-    assert!(!is_archive(dir.path()));
+    assert!(!is_archive(dir.path()).unwrap());
     let bytes = Manifest::new(&header(), &contents()).seal().unwrap();
     std::fs::write(&path, &bytes).unwrap();
-    assert!(is_archive(dir.path()));
+    assert!(is_archive(dir.path()).unwrap());
     assert!(Manifest::read(dir.path()).is_ok());
     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-    assert!(is_archive(dir.path()), "damaged, but an archive");
+    assert!(is_archive(dir.path()).unwrap(), "damaged, but an archive");
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read_is_no_missing_one() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join(MANIFEST)).unwrap();
+    let error = is_archive(dir.path()).unwrap_err();
+    assert!(error.to_string().contains("manifest.json: read failed"), "{error}");
+    assert!(!is_archive(&dir.path().join("absent")).unwrap());
 }

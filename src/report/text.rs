@@ -87,6 +87,10 @@ impl Report {
                 figure(lines.outside_window),
                 figure(lines.rejected)
             )?;
+            if lines.other_namespaces > 0 {
+                let rows = figure(lines.other_namespaces);
+                writeln!(f, "  rows of other databases and RPs, left out: {rows}")?;
+            }
         }
         self.digests(f)?;
         let window = Window { start: self.start, end: self.end };

@@ -50,6 +50,7 @@ struct State {
     /// Folders that were made, below the archive's directory.
     folders: BTreeSet<String>,
     completed: bool,
+    abandoned: bool,
 }
 
 impl ArchiveSink {
@@ -164,15 +165,6 @@ impl ArchiveSink {
         Ok(())
     }
 
-    /// Removes the unfinished archive, which is this sink's own directory.
-    ///
-    /// # Errors
-    /// Where the archive is complete, or its directory cannot be removed.
-    pub fn abandon(&self) -> Result<()> {
-        self.refuse_completed(&self.state())?;
-        fs::remove_dir_all(&self.partial).map_err(|error| Error::io(&self.partial, "remove", error))
-    }
-
     /// Writes the manifest and gives the archive its name. From then on it never changes.
     ///
     /// # Errors
@@ -203,6 +195,32 @@ impl ArchiveSink {
         sync_folder(parent(&self.directory))
     }
 
+    /// Removes `DIR.partial` where nothing was stored, so that it is not in the way of another
+    /// try. Only what this sink made is removed; where a unit holds rows, or the archive is
+    /// complete, everything is left as it is.
+    ///
+    /// # Errors
+    /// Where a folder cannot be removed, as where another program put a file into it.
+    pub fn abandon(&self) -> Result<()> {
+        let mut state = self.state();
+        let place = self.shared.change();
+        let mut units = place.contents.values().flat_map(|entry| entry.units.values());
+        let is_stored = !state.open.is_empty() || units.any(|unit| !unit.parts.is_empty());
+        if state.completed || state.abandoned || is_stored {
+            return Ok(());
+        }
+        let remove =
+            |path: &Path| fs::remove_dir(path).map_err(|error| Error::io(path, "remove", error));
+        // A folder stands in front of those inside it.
+        while let Some(folder) = state.folders.last().cloned() {
+            remove(&self.partial.join(&folder))?;
+            state.folders.remove(&folder);
+        }
+        remove(&self.partial)?;
+        state.abandoned = true;
+        Ok(())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -213,6 +231,9 @@ impl ArchiveSink {
                 self.directory.display(),
                 "the archive is complete and is never changed",
             ));
+        }
+        if state.abandoned {
+            return Err(Error::location(self.directory.display(), "the archive was abandoned"));
         }
         Ok(())
     }
@@ -529,7 +550,7 @@ fn refuse_existing(directory: &Path) -> Result<()> {
         )
         .with_next(format!(
             "name another directory, or compare with this one: gapless verify SOURCE {}",
-            directory.display()
+            shell_word(directory)
         ))),
     }
 }
@@ -541,8 +562,18 @@ fn partial_exists(partial: &Path) -> Error {
     )
     .with_next(format!(
         "name another directory, or, if nothing is writing it, remove it: rm -r {}",
-        partial.display()
+        shell_word(partial)
     ))
+}
+
+/// A path as one word of a POSIX shell that is no option.
+fn shell_word(path: &Path) -> String {
+    let mut word = path.display().to_string();
+    if word.starts_with('-') {
+        word.insert_str(0, "./");
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte);
+    if word.bytes().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 fn parent(path: &Path) -> &Path {

@@ -2,12 +2,12 @@
 //!
 //! A batch that is refused in part is halved until the offending rows stand alone, in the order of
 //! the batch: a half is sent, and halved again where it is refused, before the next. A bad row
-//! costs about two requests for each halving, and a batch never more than [`REQUESTS_MAX`]. Rows
-//! that were stored meanwhile are sent again, which changes nothing: a server keeps one value for
-//! each cell.
+//! costs about two requests for each halving. Rows that were stored meanwhile are sent again, which
+//! changes nothing: a server keeps one value for each cell.
 //!
 //! Invariant: a row is acknowledged by the 204 of a request that held it, or refused by the reply
-//! to a request that held it alone.
+//! to a request that held it alone; or, behind [`REQUESTS_MAX`] requests for one batch, by the reply
+//! to a request that held it among others, which its reason says.
 
 use super::refusal::{self, Verdict};
 use super::{Ack, Batch, Refusal, Sink};
@@ -22,12 +22,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most requests for one batch: enough to refuse each of 16,384 rows alone.
+/// Requests for one batch after which rows are not tried alone: enough to refuse each of 16,384.
 pub const REQUESTS_MAX: u64 = 32_768;
 /// Failures of one request after which less is sent at once.
 const TRIES_BEFORE_SPLIT: u32 = 2;
-/// Rows that may fail a server in a way that is not known, before it must have stored another.
+/// Rows of a batch that may fail a server in a way that is not known while it stores no other.
 const UNCLEAR_MAX: u32 = 8;
+/// Added to the reason of rows that were refused among others.
+const NOT_ALONE: &str = " (not tried alone: too many rows of this batch were refused)";
 
 /// How many nodes of a cluster must have stored a write before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +87,7 @@ pub struct Options {
 pub struct Influx {
     client: Arc<Client>,
     options: Options,
+    requests_max: u64,
 }
 
 impl Influx {
@@ -94,7 +97,13 @@ impl Influx {
     /// Where it cannot be reached or is none.
     pub fn new(client: Arc<Client>, options: Options) -> Result<Self> {
         influxql::ping(&client)?;
-        Ok(Self { client, options })
+        Ok(Self { client, options, requests_max: REQUESTS_MAX })
+    }
+
+    /// The same with another number in the place of [`REQUESTS_MAX`].
+    #[must_use]
+    pub fn with_requests_max(self, requests_max: u64) -> Self {
+        Self { requests_max, ..self }
     }
 
     /// Host and port.
@@ -195,9 +204,6 @@ impl<'a> Job<'a> {
         while let Some(run) = self.todo.pop() {
             self.store(run)?;
         }
-        if self.unclear > 0 && !self.stored {
-            return Err(self.server_fails());
-        }
         Ok(self.ack)
     }
 
@@ -254,9 +260,6 @@ impl<'a> Job<'a> {
     }
 
     fn send(&mut self, body: &Body) -> Result<Outcome> {
-        if self.ack.requests >= REQUESTS_MAX {
-            return Err(self.too_many_refused());
-        }
         self.ack.requests += 1;
         let namespace = &self.namespace;
         let mut query =
@@ -311,12 +314,19 @@ impl<'a> Job<'a> {
         run.map_or_else(|| self.rows().len(), ExactSizeIterator::len) > 1
     }
 
-    /// Cuts a run into two that are sent next, or refuses the only row that it holds.
+    /// Cuts a run into two that are sent next, or refuses the only row that it holds. `reason` is
+    /// empty where none of its rows is refused.
     fn halve(&mut self, run: Option<Range<usize>>, reason: String) {
         let all = self.rows().len();
         let run = run.unwrap_or(0..all);
         if run.len() <= 1 {
-            self.refuse(&run, reason);
+            self.refuse(run.start, reason);
+            return;
+        }
+        if !reason.is_empty() && self.ack.requests >= self.sink.requests_max {
+            for row in run {
+                self.refuse(row, format!("{reason}{NOT_ALONE}"));
+            }
             return;
         }
         let middle = run.start + run.len() / 2;
@@ -324,21 +334,29 @@ impl<'a> Job<'a> {
         self.todo.push(Some(run.start..middle));
     }
 
-    fn refuse(&mut self, run: &Range<usize>, reason: String) {
-        let row = self.rows.as_ref().and_then(|rows| rows.get(run.start));
+    fn refuse(&mut self, row: usize, reason: String) {
+        let row = self.rows.as_ref().and_then(|rows| rows.get(row));
         let bytes = row.map_or(self.body.as_ref(), |row| &self.body.as_ref()[row.clone()]);
         let line = bytes.strip_suffix(b"\n").unwrap_or(bytes).to_vec();
         self.ack.refused.push(Refusal { line, reason });
     }
 
-    /// Halves a run that makes the server fail, or refuses the row that does, unless the server
-    /// fails at everything.
+    /// Halves a run that makes the server fail, or refuses the row that does, unless the server is
+    /// gone or fails at everything.
     fn isolate(&mut self, run: Option<Range<usize>>, reason: String) -> Result<()> {
-        self.unclear += u32::from(!self.is_long(run.as_ref()));
+        let alone = !self.is_long(run.as_ref());
+        self.unclear += u32::from(alone);
         self.halve(run, reason);
-        if !self.stored && self.unclear >= UNCLEAR_MAX {
-            return Err(self.server_fails());
+        if !alone {
+            return Ok(());
         }
+        if !self.stored {
+            if self.unclear > UNCLEAR_MAX {
+                return Err(self.server_fails());
+            }
+            influxql::ping(&self.sink.client)?;
+        }
+        self.decided();
         Ok(())
     }
 
@@ -378,18 +396,6 @@ impl<'a> Job<'a> {
         .with_next(
             "see the log of the server: it stored no row of a batch, and gave no known reason",
         )
-    }
-
-    fn too_many_refused(&self) -> Error {
-        let (count, first) = (self.ack.refused.len(), self.ack.refused.first());
-        let reason = first.map(|first| first.reason.as_str()).unwrap_or_default();
-        let message = format!(
-            "{} refused {count} rows of one batch for {}, the first with: {reason}",
-            self.sink.client.name(),
-            self.namespace
-        );
-        Error::from(ErrorKind::Data(message))
-            .with_next("if whole measurements cannot be stored, leave them out with --exclude")
     }
 }
 

@@ -66,6 +66,9 @@ fn not_found(contents: &Contents, namespace: &Namespace, root: &Path) -> Error {
         what: format!("{namespace}"),
         place: format!("in the archive {}", root.display()),
     });
+    if held.is_empty() {
+        return error.with_next("it holds nothing at all: check the archive's name");
+    }
     error.with_next(format!("it holds: {}", held.join(", ")))
 }
 

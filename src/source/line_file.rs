@@ -3,7 +3,14 @@
 //! The input is read once, from its first byte to its last, before anything is handed on: a later
 //! line may supersede an earlier one, and an input that is cut short must not be moved in part. Its
 //! rows stay in memory; more of them than the budget holds is an error.
+//!
+//! The decoder follows a server, whose comments may run over several lines where they hold a quote.
+//! Here a comment ends with its line, for `# CONTEXT` lines are read by programs that know no other
+//! rule. Rows that a server would take for a part of any other comment are rejected, never skipped.
 
+mod text;
+
+use self::text::{Text, blank};
 use super::{Reader, Source};
 use crate::block::Block;
 use crate::block::log::{Blocks, RowLog, Table};
@@ -14,15 +21,25 @@ use crate::line::{Precision, key};
 use crate::plan::{Grid, Held, Namespace, Partition, Scope};
 use crate::reject::Rejects;
 use crate::window::{DAY, Window};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Bytes that are read at once.
-const CHUNK: usize = 1 << 20;
 /// Longest line: a server takes no request above 25 MB unless told to.
 const LINE_BYTES_MAX: usize = 64 << 20;
+/// Longest name in a `# CONTEXT` line.
+const NAME_BYTES_MAX: usize = 65_535;
 /// Warnings that are told one by one.
 const WARNINGS_MAX: u64 = 10;
+/// What the log of a measurement takes before its rows are counted, besides itself: its maps.
+const LOG_BYTES: usize = 700;
+/// What a namespace takes besides its names.
+const NAMESPACE_BYTES: usize = 300;
+
+/// Why rows behind a comment are rejected.
+const SWALLOWED: &str =
+    "a quote in a comment swallows the lines that follow, as it does on a server";
+/// Why rows among statements are rejected.
+const AMONG_DDL: &str = "a row stands between # DDL and # DML, where only statements belong";
 
 /// How an input is read.
 #[derive(Debug)]
@@ -33,7 +50,8 @@ pub struct Options {
     pub default_time: Option<i64>,
     /// Rows outside are left out, and counted.
     pub window: Window,
-    /// Names for lines that no `# CONTEXT` line gives a namespace.
+    /// Names for lines that no `# CONTEXT` line gives a namespace. A name that is set also filters
+    /// the rows under `# CONTEXT` lines: those of other namespaces are left out, and counted.
     pub namespace: Namespace,
     /// Bytes that the rows may take in memory.
     pub memory_max: usize,
@@ -42,12 +60,17 @@ pub struct Options {
 /// What was read and not handed on as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Stats {
-    /// Rows decoded, those outside the window among them.
+    /// Rows decoded, those that were left out among them.
     pub rows: u64,
     /// Cells that a later line replaced.
     pub superseded: u64,
     /// Rows outside the window.
     pub outside_window: u64,
+    /// Rows under `# CONTEXT` lines of namespaces that were not asked for.
+    pub other_namespaces: u64,
+    /// Statements between `# DDL` and `# DML` that create a database or retention policy; they are
+    /// not carried out.
+    pub ddl: u64,
     /// Lines, or fields of them, that were rejected.
     pub rejected: u64,
 }
@@ -56,8 +79,25 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct LineFile {
     name: String,
-    tables: BTreeMap<Namespace, Vec<(Vec<u8>, Table)>>,
+    namespaces: BTreeMap<Namespace, Tables>,
     stats: Stats,
+}
+
+/// The measurements of one namespace, sorted by name.
+#[derive(Debug, Default)]
+struct Tables {
+    list: Vec<Measured>,
+    /// The days on which any of them holds rows, neighbours joined.
+    days: Vec<Window>,
+}
+
+/// One measurement, by one spelling of its raw name.
+#[derive(Debug)]
+struct Measured {
+    name: Vec<u8>,
+    table: Table,
+    /// The days on which it holds rows, neighbours joined.
+    days: Vec<Window>,
 }
 
 impl LineFile {
@@ -68,29 +108,30 @@ impl LineFile {
     /// Where the input cannot be read to its end, or does not fit in memory.
     pub fn read(
         name: &str,
-        mut input: Input,
+        input: Input,
         options: &Options,
         rejects: &Rejects,
         warn: &dyn Fn(&str),
     ) -> Result<Self> {
-        let mut decoder = Decoder::new(decode::Options {
+        let options_of_lines = decode::Options {
             precision: options.precision,
             default_time: options.default_time,
             line_bytes_max: LINE_BYTES_MAX.min(options.memory_max),
-        });
+        };
+        let mut decoder = Decoder::new(options_of_lines);
+        let mut text = Text::new(input);
         let mut loader = Loader::new(name, options, rejects, warn);
-        let mut chunk = vec![0; CHUNK];
         loop {
-            let read = input.read(&mut chunk)?;
-            if read == 0 {
+            decoder.feed(text.next_piece()?);
+            let last = text.is_all_fed();
+            if last {
                 decoder.finish();
             }
-            decoder.feed(&chunk[..read]);
-            while let Some(item) = decoder.next_item().map_err(|long| too_long(name, &long))? {
-                loader.take(&item)?;
-            }
+            let cut = loader.take_items(&mut decoder, &mut text)?;
             loader.within_memory()?;
-            if read == 0 {
+            if cut {
+                decoder = Decoder::new(options_of_lines);
+            } else if last {
                 return Ok(loader.finish());
             }
         }
@@ -102,19 +143,31 @@ impl LineFile {
         &self.stats
     }
 
-    fn tables(&self, namespace: &Namespace) -> Result<&[(Vec<u8>, Table)]> {
-        self.tables.get(namespace).map(Vec::as_slice).ok_or_else(|| {
+    fn tables(&self, namespace: &Namespace) -> Result<&Tables> {
+        self.namespaces.get(namespace).ok_or_else(|| {
             let (what, place) = (format!("namespace {namespace}"), format!("in {}", self.name));
             ErrorKind::NotFound { what, place }.into()
         })
     }
 }
 
-fn too_long(name: &str, long: &decode::LineTooLong) -> Error {
-    let what = format!("{name}: the line that begins at line {}", long.line);
-    Error::from(ErrorKind::Limit { what, max: format!("{} bytes", long.max) }).with_next(
+fn too_long(name: &str, line: u64, max: usize) -> Error {
+    let what = format!("{name}: the line that begins at line {line}");
+    Error::from(ErrorKind::Limit { what, max: format!("{max} bytes") }).with_next(
         "nothing behind it was read and nothing was sent: look for a quote that is never closed",
     )
+}
+
+/// The first physical line, without its line feed.
+fn first_line(text: &[u8]) -> &[u8] {
+    &text[..memchr::memchr(b'\n', text).unwrap_or(text.len())]
+}
+
+/// True for the statements with which an export begins.
+fn creates(line: &[u8]) -> bool {
+    [&b"CREATE DATABASE "[..], b"CREATE RETENTION POLICY "]
+        .iter()
+        .any(|words| line.get(..words.len()).is_some_and(|start| start.eq_ignore_ascii_case(words)))
 }
 
 /// The input on its way into row logs.
@@ -125,13 +178,29 @@ struct Loader<'a> {
     warn: &'a dyn Fn(&str),
     logs: Vec<Measurement>,
     by_name: HashMap<(usize, Vec<u8>), usize>,
-    namespaces: Vec<Namespace>,
-    /// Namespace of the lines that follow.
-    current: usize,
+    /// Namespaces that hold rows.
+    namespaces: HashMap<Namespace, usize>,
+    context: Context,
+    /// Between `# DDL` and `# DML`.
+    in_ddl: bool,
+    /// Offset in the text up to which a server takes everything for a comment.
+    swallowed: u64,
     /// Log of the newest row: the next row is often of the same measurement.
     newest: Option<usize>,
+    /// Bytes in use, and those of the largest log.
+    used: usize,
+    largest: usize,
     stats: Stats,
     warnings: u64,
+}
+
+/// Namespace of the lines that follow.
+struct Context {
+    namespace: Namespace,
+    /// Its number, once it holds a row.
+    number: Option<usize>,
+    /// False where it was not asked for.
+    wanted: bool,
 }
 
 /// Rows of one measurement of one namespace, by the spelling of its raw name.
@@ -148,6 +217,7 @@ impl<'a> Loader<'a> {
         rejects: &'a Rejects,
         warn: &'a dyn Fn(&str),
     ) -> Self {
+        let namespace = options.namespace.clone();
         Self {
             name,
             options,
@@ -155,32 +225,113 @@ impl<'a> Loader<'a> {
             warn,
             logs: Vec::new(),
             by_name: HashMap::new(),
-            namespaces: vec![options.namespace.clone()],
-            current: 0,
+            namespaces: HashMap::new(),
+            context: Context { namespace, number: None, wanted: true },
+            in_ddl: false,
+            swallowed: 0,
             newest: None,
+            used: 0,
+            largest: 0,
             stats: Stats::default(),
             warnings: 0,
         }
     }
 
-    fn take(&mut self, item: &Item<'_>) -> Result<()> {
-        match item {
-            Item::Row(row) => self.row(row),
-            Item::Comment(text) => self.comment(text),
-            Item::Bad(bad) => self.bad(bad),
+    /// Takes what the decoder has. True where the text goes on with a new decoder: behind a line
+    /// that ends where a server would not end it.
+    fn take_items(&mut self, decoder: &mut Decoder, text: &mut Text) -> Result<bool> {
+        loop {
+            let item = match decoder.next_item() {
+                Ok(Some(item)) => item,
+                Ok(None) => return Ok(false),
+                Err(long) => {
+                    text.skip_blank_lines();
+                    let endless = text.rest();
+                    let line = first_line(endless);
+                    if line.len() < endless.len() && self.ends_with_its_line(line) {
+                        let end = text.at() + self.lines_alone(endless)?;
+                        text.cut(end);
+                        return Ok(true);
+                    }
+                    return Err(too_long(self.name, text.lines_before + long.line, long.max));
+                }
+            };
+            let bytes = match &item {
+                Item::Row(row) => row.text,
+                Item::Comment(text) => text,
+                Item::Bad(bad) => bad.text,
+            };
+            let start = text.pass(bytes);
+            let is_comment = matches!(item, Item::Comment(_));
+            if is_comment || self.in_ddl && creates(&bytes[blank(bytes)..]) {
+                let known_end = self.ends_with_its_line(first_line(bytes));
+                let taken = self.lines_alone(bytes)?;
+                if taken < bytes.len() {
+                    if !known_end {
+                        self.swallowed = text.offset(start + bytes.len());
+                    }
+                    text.cut(start + taken);
+                    return Ok(true);
+                }
+                continue;
+            }
+            let is_swallowed = text.offset(start) < self.swallowed;
+            self.take(&item, text.lines_before, is_swallowed)?;
         }
     }
 
-    fn row(&mut self, row: &Row<'_>) -> Result<()> {
+    /// True for lines that a quote does not carry on to the next.
+    fn ends_with_its_line(&self, line: &[u8]) -> bool {
+        line.starts_with(b"# CONTEXT-") || self.in_ddl && creates(&line[blank(line)..])
+    }
+
+    /// Takes the comments and statements at the beginning of an item, each of one physical line;
+    /// returns how many bytes they take.
+    fn lines_alone(&mut self, item: &[u8]) -> Result<usize> {
+        let mut at = 0;
+        while at < item.len() {
+            let line = first_line(&item[at..]);
+            let trimmed = &line[blank(line)..];
+            if trimmed.starts_with(b"#") {
+                self.comment(line)?;
+            } else if self.in_ddl && creates(trimmed) {
+                self.stats.ddl += 1;
+            } else if !trimmed.is_empty() {
+                break;
+            }
+            at = (at + line.len() + 1).min(item.len());
+        }
+        Ok(at)
+    }
+
+    fn take(&mut self, item: &Item<'_>, lines_before: u64, is_swallowed: bool) -> Result<()> {
+        match item {
+            Item::Row(row) if is_swallowed || self.in_ddl => {
+                let reason = if is_swallowed { SWALLOWED } else { AMONG_DDL };
+                let place = format!("{}, line {}", self.name, lines_before + row.line);
+                self.reject(&place, reason, row.text)
+            }
+            Item::Row(row) => self.row(row, lines_before),
+            Item::Bad(bad) => self.bad(bad, lines_before, is_swallowed),
+            Item::Comment(_) => Ok(()),
+        }
+    }
+
+    fn row(&mut self, row: &Row<'_>, lines_before: u64) -> Result<()> {
         self.stats.rows += 1;
+        if !self.context.wanted {
+            self.stats.other_namespaces += 1;
+            return Ok(());
+        }
+        let name = self.name;
+        let place = || format!("{name}, line {}", lines_before + row.line);
         if let Some(warning) = row.warning {
-            self.warned(&format!("{}, line {}: {warning}", self.name, row.line));
+            self.warned(&format!("{}: {warning}", place()));
         }
         if row.dropped_time_field {
-            self.stats.rejected += 1;
-            let place = format!("{}, line {}", self.name, row.line);
             let reason = "a field called time is dropped by the server; the other fields were kept";
-            self.rejects.add(&place, reason, row.text)?;
+            self.stats.rejected += 1;
+            self.rejects.add(&place(), reason, row.text)?;
         }
         if !self.options.window.contains(row.time) {
             self.stats.outside_window += 1;
@@ -188,6 +339,7 @@ impl<'a> Loader<'a> {
         }
         let at = self.log_of(row.key);
         let log = &mut self.logs[at].log;
+        let before = log.memory();
         let series = log.find_series(row.key).unwrap_or_else(|| {
             let series = key::parse(row.key);
             log.add_series(Arc::new(series))
@@ -196,21 +348,42 @@ impl<'a> Loader<'a> {
         for (field, value) in row.fields() {
             log.push(field, value);
         }
+        let after = log.memory();
+        self.used += after - before;
+        self.largest = self.largest.max(after);
         Ok(())
+    }
+
+    /// Number of the present namespace, which holds a row from now on.
+    fn namespace(&mut self) -> usize {
+        if let Some(number) = self.context.number {
+            return number;
+        }
+        let namespace = &self.context.namespace;
+        let next = self.namespaces.len();
+        let number = *self.namespaces.entry(namespace.clone()).or_insert(next);
+        if number == next {
+            let names = namespace.database.len() + namespace.retention_policy.len();
+            self.used += 2 * names + NAMESPACE_BYTES;
+        }
+        self.context.number = Some(number);
+        number
     }
 
     /// The log that takes rows with this raw key.
     fn log_of(&mut self, raw_key: &[u8]) -> usize {
         let raw = raw_measurement(raw_key);
+        let namespace = self.namespace();
         if let Some(at) = self.newest
-            && self.logs[at].namespace == self.current
+            && self.logs[at].namespace == namespace
             && self.logs[at].raw == raw
         {
             return at;
         }
-        let name = (self.current, raw.to_vec());
+        let name = (namespace, raw.to_vec());
         let at = *self.by_name.entry(name).or_insert_with_key(|(namespace, raw)| {
             let log = RowLog::default();
+            self.used += size_of::<Measurement>() + LOG_BYTES + 3 * raw.len();
             self.logs.push(Measurement { namespace: *namespace, raw: raw.clone(), log });
             self.logs.len() - 1
         });
@@ -219,35 +392,55 @@ impl<'a> Loader<'a> {
     }
 
     /// `influx_inspect export` names the namespace of what follows in comments.
-    fn comment(&mut self, text: &[u8]) -> Result<()> {
-        let mut namespace = self.namespaces[self.current].clone();
-        if let Some(name) = text.strip_prefix(b"# CONTEXT-DATABASE:") {
-            namespace = Namespace { database: self.utf8(name)?, ..Namespace::default() };
-        } else if let Some(name) = text.strip_prefix(b"# CONTEXT-RETENTION-POLICY:") {
-            namespace.retention_policy = self.utf8(name)?;
+    fn comment(&mut self, line: &[u8]) -> Result<()> {
+        let mut namespace = self.context.namespace.clone();
+        let given = &self.options.namespace;
+        if let Some(name) = line.strip_prefix(b"# CONTEXT-DATABASE:") {
+            namespace.database = self.name_of(name, &given.database)?;
+            namespace.retention_policy.clone_from(&given.retention_policy);
+        } else if let Some(name) = line.strip_prefix(b"# CONTEXT-RETENTION-POLICY:") {
+            namespace.retention_policy = self.name_of(name, &given.retention_policy)?;
         } else {
+            match line.trim_ascii_end() {
+                b"# DDL" => self.in_ddl = true,
+                b"# DML" => self.in_ddl = false,
+                _ => {}
+            }
             return Ok(());
         }
-        let known = self.namespaces.iter().position(|other| *other == namespace);
-        self.current = known.unwrap_or_else(|| {
-            self.namespaces.push(namespace);
-            self.namespaces.len() - 1
-        });
+        let admits = |given: &str, name: &str| given.is_empty() || given == name;
+        let wanted = admits(&given.database, &namespace.database)
+            && admits(&given.retention_policy, &namespace.retention_policy);
+        self.context = Context { namespace, number: None, wanted };
         Ok(())
     }
 
-    fn utf8(&self, name: &[u8]) -> Result<String> {
-        let name = name.strip_prefix(b" ").unwrap_or(name);
+    /// The name in a `# CONTEXT` line; `given` where it is empty.
+    fn name_of(&self, name: &[u8], given: &str) -> Result<String> {
+        let name = name.strip_prefix(b" ").unwrap_or(name).trim_ascii_end();
+        if name.is_empty() {
+            return Ok(given.to_owned());
+        }
+        if name.len() > NAME_BYTES_MAX {
+            let what = format!("{}: the name in a CONTEXT line", self.name);
+            return Err(ErrorKind::Limit { what, max: format!("{NAME_BYTES_MAX} bytes") }.into());
+        }
         String::from_utf8(name.to_vec()).map_err(|_ignored| {
             Error::location(self.name, "a CONTEXT line names a database or RP that is not UTF-8")
         })
     }
 
-    fn bad(&mut self, bad: &Bad<'_>) -> Result<()> {
+    fn bad(&mut self, bad: &Bad<'_>, lines_before: u64, is_swallowed: bool) -> Result<()> {
+        let place =
+            format!("{}, line {}, column {}", self.name, lines_before + bad.line, bad.column);
+        let reason = if is_swallowed { SWALLOWED } else { &bad.reason };
+        self.reject(&place, reason, bad.text)
+    }
+
+    fn reject(&mut self, place: &str, reason: &str, text: &[u8]) -> Result<()> {
         self.stats.rejected += 1;
-        let place = format!("{}, line {}, column {}", self.name, bad.line, bad.column);
-        self.warned(&format!("{place}: rejected: {}", bad.reason));
-        self.rejects.add(&place, &bad.reason, bad.text)
+        self.warned(&format!("{place}: rejected: {reason}"));
+        self.rejects.add(place, reason, text)
     }
 
     fn warned(&mut self, text: &str) {
@@ -260,33 +453,45 @@ impl<'a> Loader<'a> {
     }
 
     fn within_memory(&self) -> Result<()> {
-        let used: usize = self.logs.iter().map(|measurement| measurement.log.memory()).sum();
         // Sorting a measurement needs its rows a second time.
-        let largest = self.logs.iter().map(|measurement| measurement.log.memory()).max();
-        if used + largest.unwrap_or(0) <= self.options.memory_max {
+        if self.used + self.largest <= self.options.memory_max {
             return Ok(());
         }
-        let what = format!("the rows of {} in memory", self.name);
-        let max = format!("{} MiB (--memory)", self.options.memory_max >> 20);
-        Err(Error::from(ErrorKind::Limit { what, max }).with_next(
-            "nothing was sent: give a larger --memory, or a shorter window with --start and --end",
+        let what = format!(
+            "the rows of {} need more than the {} MiB that they may take (half of --memory)",
+            self.name,
+            self.options.memory_max >> 20
+        );
+        Err(Error::from(ErrorKind::Data(what)).with_next(
+            "nothing was sent: give a larger --memory (MiB), or a shorter window with --start and \
+             --end",
         ))
     }
 
     fn finish(mut self) -> LineFile {
-        let mut tables: BTreeMap<Namespace, Vec<(Vec<u8>, Table)>> = BTreeMap::new();
+        let mut names = vec![Namespace::default(); self.namespaces.len()];
+        for (namespace, number) in self.namespaces.drain() {
+            names[number] = namespace;
+        }
+        let mut namespaces: BTreeMap<Namespace, Tables> = BTreeMap::new();
         for measurement in self.logs.drain(..) {
             let table = measurement.log.resolve();
             self.stats.superseded += table.superseded();
             let Some(first) = table.series().first() else { continue };
             let name = first.measurement().to_vec();
-            let namespace = self.namespaces[measurement.namespace].clone();
-            tables.entry(namespace).or_default().push((name, table));
+            let days = days(table.times());
+            let namespace = names[measurement.namespace].clone();
+            namespaces.entry(namespace).or_default().list.push(Measured { name, table, days });
         }
-        for list in tables.values_mut() {
-            list.sort_by(|(one, _), (two, _)| one.cmp(two));
+        for tables in namespaces.values_mut() {
+            tables.list.sort_by(|one, two| one.name.cmp(&two.name));
+            tables.days = join(tables.list.iter().flat_map(|measured| &measured.days).copied());
         }
-        LineFile { name: self.name.to_owned(), tables, stats: self.stats }
+        // An input without rows is compared, too: with whatever the other side holds.
+        if namespaces.is_empty() {
+            namespaces.insert(self.options.namespace.clone(), Tables::default());
+        }
+        LineFile { name: self.name.to_owned(), namespaces, stats: self.stats }
     }
 }
 
@@ -303,21 +508,23 @@ impl Source for LineFile {
 
     fn namespaces(&self) -> Result<Vec<Held>> {
         let held = |namespace: &Namespace| Held { namespace: namespace.clone(), settings: None };
-        Ok(self.tables.keys().map(held).collect())
+        Ok(self.namespaces.keys().map(held).collect())
     }
 
     /// The days that hold rows, neighbours joined.
     fn plan(&self, scope: &Scope) -> Result<Vec<Partition>> {
-        let mut days = BTreeSet::new();
-        for (measurement, table) in self.tables(&scope.namespace)? {
-            if scope.filter.admits_measurement(measurement) {
-                add_days(&mut days, table.times());
-            }
-        }
-        let days = days.iter().filter_map(|day| day.intersect(scope.window));
+        let tables = self.tables(&scope.namespace)?;
+        let filter = &scope.filter;
+        let days = if filter.measurements.is_empty() && filter.excluded.is_empty() {
+            meeting(&tables.days, scope.window).collect()
+        } else {
+            let admitted = |measured: &&Measured| filter.admits_measurement(&measured.name);
+            let tables = tables.list.iter().filter(admitted);
+            join(tables.flat_map(|measured| meeting(&measured.days, scope.window)))
+        };
         let partition =
             |window| Partition { namespace: scope.namespace.clone(), window, measurement: None };
-        Ok(join(days).into_iter().map(partition).collect())
+        Ok(days.into_iter().map(partition).collect())
     }
 
     fn open(&self, partition: &Partition) -> Result<Box<dyn Reader + '_>> {
@@ -325,9 +532,11 @@ impl Source for LineFile {
         let wanted = partition.measurement.clone();
         let window = partition.window;
         let tables = tables
+            .list
             .iter()
-            .filter(move |(name, _)| wanted.as_ref().is_none_or(|wanted| wanted == name))
-            .map(move |(_, table)| table.blocks(window));
+            .filter(move |measured| wanted.as_ref().is_none_or(|wanted| *wanted == measured.name))
+            .filter(move |measured| meeting(&measured.days, window).next().is_some())
+            .map(move |measured| measured.table.blocks(window));
         Ok(Box::new(TableReader { tables: Box::new(tables), blocks: None }))
     }
 
@@ -336,27 +545,37 @@ impl Source for LineFile {
     }
 }
 
-fn add_days(days: &mut BTreeSet<Window>, times: &[i64]) {
+/// The days on which rows stand, neighbours joined.
+fn days(times: &[i64]) -> Vec<Window> {
     let grid = Grid { duration: DAY };
-    let mut newest = Window { start: 0, end: 0 };
+    let mut days: Vec<Window> = Vec::new();
     for &time in times {
-        if !newest.contains(time) {
-            newest = grid.cell(time);
-            days.insert(newest);
+        if days.last().is_none_or(|newest| !newest.contains(time)) {
+            days.push(grid.cell(time));
         }
     }
+    join(days.into_iter())
 }
 
-/// Joins windows that touch.
+/// What of some days, sorted and apart from each other, lies in a window.
+fn meeting(days: &[Window], window: Window) -> impl Iterator<Item = Window> + '_ {
+    let first = days.partition_point(|day| day.end <= window.start);
+    days[first..].iter().map_while(move |day| day.intersect(window))
+}
+
+/// Sorts windows and joins those that touch.
 fn join(windows: impl Iterator<Item = Window>) -> Vec<Window> {
-    let mut joined: Vec<Window> = Vec::new();
-    for window in windows {
-        match joined.last_mut() {
-            Some(last) if last.end == window.start => last.end = window.end,
-            _ => joined.push(window),
+    let mut windows: Vec<Window> = windows.collect();
+    windows.sort_unstable();
+    windows.dedup_by(|next, last| {
+        let touches = next.start <= last.end;
+        if touches {
+            last.end = last.end.max(next.end);
         }
-    }
-    joined
+        touches
+    });
+    windows.shrink_to_fit();
+    windows
 }
 
 /// The blocks of one table after the other.

@@ -117,9 +117,9 @@ fn a_row_that_makes_the_server_fail_stands_alone() {
     let ack = sink(&influxd, Options::default()).write(batch("d", &rows)).unwrap();
     assert_eq!(refused(&ack), [(rows[60].clone(), "Internal Server Error")]);
     assert_eq!(influxd.count("d", ""), 99);
-    // Alone, it cannot be told from a server that fails at everything.
-    let alone = sink(&influxd, Options::default()).write(batch("d", &rows[60..61]));
-    assert!(matches!(alone.unwrap_err().kind(), ErrorKind::Refused { status: 500, .. }));
+    // Alone, it is still the row: the server answers a ping.
+    let alone = sink(&influxd, Options::default()).write(batch("d", &rows[60..61])).unwrap();
+    assert_eq!(refused(&alone), [(rows[60].clone(), "Internal Server Error")]);
 }
 
 #[test]
@@ -201,4 +201,49 @@ fn databases_and_policies_are_created_as_asked() {
     let clock = client.clock().unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     assert!((i128::from(clock) - i128::try_from(now.as_nanos()).unwrap()).abs() < 60_000_000_000);
+}
+
+#[test]
+fn every_number_of_tags_that_panics_a_server_is_set_aside() {
+    let influxd = Influxd::start();
+    influxd.create_database("d");
+    let row = |tags: usize| {
+        let tags: Vec<String> = (0..tags).map(|at| format!("t{at:04}=v")).collect();
+        format!("m,{} v=1i {}", tags.join(","), tags.len())
+    };
+    let rows: Vec<String> = [99, 100, 101, 200, 201, 400, 800, 801].map(row).into_iter().collect();
+    let ack = sink(&influxd, Options::default()).write(batch("d", &rows)).unwrap();
+    let refused: Vec<String> = refused(&ack).into_iter().map(|(line, _)| line).collect();
+    assert_eq!(refused, [100, 200, 400, 800].map(row));
+    assert_eq!(influxd.count("d", ""), 4);
+}
+
+#[test]
+fn a_server_that_fails_at_every_row_ends_the_copy() {
+    let influxd = Influxd::start();
+    influxd.create_database("d");
+    let tags: Vec<String> = (0..100).map(|at| format!("t{at:03}=v")).collect();
+    let rows: Vec<String> = (0..20).map(|at| format!("m,{} v=1i {at}", tags.join(","))).collect();
+    let error = sink(&influxd, Options::default()).write(batch("d", &rows)).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Refused { status: 500, .. }), "{error}");
+    assert!(error.next_step().unwrap().contains("log of the server"), "{error:?}");
+}
+
+#[test]
+fn behind_the_limit_of_requests_rows_are_refused_together() {
+    let influxd = Influxd::start();
+    influxd.create_database("d");
+    let mut rows: Vec<String> = (0..256).map(|at| format!("m v= {at}")).collect();
+    rows[0] = "m v=1 0".into();
+    let ack =
+        sink(&influxd, Options::default()).with_requests_max(40).write(batch("d", &rows)).unwrap();
+    assert!(ack.requests <= 40 + 9, "{} requests", ack.requests);
+    let refused = refused(&ack);
+    assert!(refused.iter().map(|(line, _)| line).eq(&rows[1..]), "each once, in their order");
+    let (alone, others) = refused.split_at(10);
+    assert!(alone.iter().all(|(_, reason)| *reason == "missing field value"), "{alone:?}");
+    let expected =
+        "missing field value (not tried alone: too many rows of this batch were refused)";
+    assert_eq!(others.last().unwrap().1, expected);
+    assert_eq!(influxd.count("d", ""), 1);
 }

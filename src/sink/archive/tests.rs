@@ -138,7 +138,7 @@ fn a_sink_dropped_before_completion_leaves_a_partial_that_is_no_archive() {
     let partial = sink.partial().to_owned();
     drop(sink);
     assert!(partial.is_dir() && !target.exists());
-    assert!(!archive::is_archive(&partial));
+    assert!(!archive::is_archive(&partial).unwrap());
     let error = ArchiveSource::open(&partial).unwrap_err();
     assert!(error.to_string().contains("no complete archive"), "{error}");
 }
@@ -287,4 +287,56 @@ fn an_empty_unit_is_on_record() {
     let source = ArchiveSource::open(&target).unwrap();
     assert_eq!(source.units(&namespace(), Window::ALL).len(), 1);
     assert_eq!(rows(&source, Window::ALL).unwrap(), 0);
+}
+
+#[test]
+fn an_archive_without_rows_can_be_abandoned() {
+    let Fixture { _dir, target, sink } = fixture();
+    sink.abandon().unwrap();
+    assert!(!sink.partial().exists());
+    assert!(sink.write(batch(0, "a", 1)).unwrap_err().to_string().contains("abandoned"));
+    assert!(sink.complete().is_err());
+    let sink = ArchiveSink::create(&target, header()).unwrap();
+    sink.write(batch(0, "a", 1)).unwrap();
+    sink.discard_unit(&namespace(), unit(0)).unwrap();
+    sink.close_unit(&namespace(), unit(1)).unwrap();
+    sink.abandon().unwrap();
+    sink.abandon().unwrap();
+    assert!(!sink.partial().exists() && !target.exists());
+}
+
+#[test]
+fn what_is_stored_or_belongs_to_another_is_never_abandoned() {
+    let Fixture { _dir, target, sink } = fixture();
+    let file = sink.partial().join("nab/auto%2Fgen/1970-01-01.0000.lp.zst");
+    sink.write(batch(0, "a", 1)).unwrap();
+    sink.abandon().unwrap();
+    assert!(file.exists(), "a unit is open");
+    sink.close_unit(&namespace(), unit(0)).unwrap();
+    sink.abandon().unwrap();
+    assert!(file.exists(), "a unit is closed");
+    sink.discard_unit(&namespace(), unit(0)).unwrap();
+    let other = sink.partial().join("mine");
+    fs::write(&other, "mine").unwrap();
+    assert!(sink.abandon().is_err());
+    assert_eq!(fs::read(&other).unwrap(), b"mine");
+
+    fs::remove_file(other).unwrap();
+    fs::remove_dir_all(sink.partial()).unwrap();
+    let sink = ArchiveSink::create(&target, header()).unwrap();
+    sink.complete().unwrap();
+    sink.abandon().unwrap();
+    assert!(target.join(MANIFEST).exists(), "a complete archive stays");
+}
+
+#[test]
+fn advice_quotes_what_a_shell_would_read() {
+    let word = |path: &str| shell_word(Path::new(path));
+    assert_eq!(word("a/b_C-1.partial"), "a/b_C-1.partial");
+    assert_eq!(word("a b"), "'a b'");
+    assert_eq!(word("it's; rm $x"), r"'it'\''s; rm $x'");
+    assert_eq!(word("-rf"), "./-rf");
+    assert_eq!(word("- x"), "'./- x'");
+    let error = partial_exists(Path::new("my archive.partial"));
+    assert!(error.next_step().unwrap().ends_with("rm -r 'my archive.partial'"), "{error:?}");
 }

@@ -239,6 +239,18 @@ fn a_damaged_manifest_is_not_opened() {
     assert!(error.to_string().contains("its own checksum"), "{error}");
 }
 
+#[test]
+fn what_an_archive_holds_is_named_where_something_else_is_asked_for() {
+    let wanted = Namespace { database: "wanted".into(), retention_policy: String::new() };
+    let next = |contents: &Contents| {
+        let error = not_found(contents, &wanted, Path::new("a"));
+        error.next_step().unwrap().to_owned()
+    };
+    assert!(next(&Contents::new()).contains("holds nothing at all"));
+    let held = Namespace { database: "d".into(), retention_policy: "r".into() };
+    assert_eq!(next(&Contents::from([(held, Default::default())])), "it holds: d.r");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
     #[test]

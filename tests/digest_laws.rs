@@ -1,0 +1,188 @@
+//! Laws of blocks and digests: neither order, nor grouping, nor the way in which rows were written
+//! changes a digest; the smallest change of any cell does.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use gapless::block::Block;
+use gapless::block::log::RowLog;
+use gapless::digest::node::Node;
+use gapless::digest::set::{DigestSet, join};
+use gapless::line::key;
+use gapless::value::Value;
+use gapless::window::{HOUR, Window};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One cell: series, time, field, value.
+type Cell = (u8, i64, u8, Scalar);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Scalar {
+    Float(u64),
+    Integer(i64),
+    Boolean(bool),
+    Text(Vec<u8>),
+}
+
+impl Scalar {
+    fn value(&self) -> Value<'_> {
+        match self {
+            Self::Float(bits) => Value::Float(f64::from_bits(*bits)),
+            Self::Integer(integer) => Value::Integer(*integer),
+            Self::Boolean(boolean) => Value::Boolean(*boolean),
+            Self::Text(text) => Value::String(text),
+        }
+    }
+
+    /// The same with one bit flipped.
+    fn flipped(&self, bit: u32) -> Self {
+        match self {
+            Self::Float(bits) => Self::Float(bits ^ (1 << (bit % 64))),
+            Self::Integer(integer) => Self::Integer(integer ^ (1 << (bit % 64))),
+            Self::Boolean(boolean) => Self::Boolean(!boolean),
+            Self::Text(text) if text.is_empty() => Self::Text(vec![0]),
+            Self::Text(text) => {
+                let mut text = text.clone();
+                let at = bit as usize % text.len();
+                text[at] ^= 1 << (bit % 8);
+                Self::Text(text)
+            }
+        }
+    }
+}
+
+fn scalar(field: u8) -> BoxedStrategy<Scalar> {
+    // A field keeps its type, as on a server.
+    match field % 4 {
+        0 => any::<u64>().prop_map(Scalar::Float).boxed(),
+        1 => any::<i64>().prop_map(Scalar::Integer).boxed(),
+        2 => any::<bool>().prop_map(Scalar::Boolean).boxed(),
+        _ => proptest::collection::vec(any::<u8>(), 0..40).prop_map(Scalar::Text).boxed(),
+    }
+}
+
+fn cells() -> impl Strategy<Value = Vec<Cell>> {
+    let time = prop_oneof![-2 * HOUR..2 * HOUR, 0..20_i64];
+    let cell = (0..5_u8, time, 0..6_u8).prop_flat_map(|(series, time, field)| {
+        scalar(field).prop_map(move |scalar| (series, time, field, scalar))
+    });
+    // One value a cell: which of several wins is the order's business.
+    proptest::collection::vec(cell, 1..60).prop_map(|cells| {
+        let unique: BTreeMap<_, _> =
+            cells.into_iter().map(|(s, t, f, scalar)| ((s, t, f), scalar)).collect();
+        unique.into_iter().map(|((s, t, f), scalar)| (s, t, f, scalar)).collect()
+    })
+}
+
+fn blocks(cells: &[Cell]) -> Vec<Block> {
+    let mut log = RowLog::default();
+    for (series, time, field, scalar) in cells {
+        let series = key::parse(format!("m,h={series}").as_bytes());
+        let series = log.add_series(Arc::new(series));
+        log.begin_row(series, *time);
+        log.push(format!("f{field}").as_bytes(), scalar.value());
+    }
+    log.resolve().blocks(Window::ALL).collect()
+}
+
+fn digest<'a>(parts: impl IntoIterator<Item = &'a [Cell]>) -> DigestSet {
+    let mut set = DigestSet::default();
+    for part in parts {
+        for block in blocks(part) {
+            set.add_block(&block, |_| true);
+        }
+    }
+    set.finish()
+}
+
+fn differences(one: &DigestSet, two: &DigestSet) -> usize {
+    join(one.leaves(), two.leaves()).filter(|both| both.source != both.destination).count()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn order_and_grouping_change_nothing(
+        (cells, shuffled) in cells().prop_flat_map(|cells| (Just(cells.clone()), Just(cells).prop_shuffle())),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let whole = digest([&cells[..]]);
+        let (first, second) = shuffled.split_at(cut.index(shuffled.len()));
+        let parts = digest([first, second]);
+        prop_assert_eq!(whole.leaves(), parts.leaves());
+        prop_assert_eq!(whole.total(), parts.total());
+        // Each cell by itself, as files of one field a line hold it.
+        let single = digest(shuffled.chunks(1));
+        prop_assert_eq!(whole.leaves(), single.leaves());
+        prop_assert_eq!(whole.total().cells, cells.len() as u64);
+    }
+
+    #[test]
+    fn nodes_merge_by_addition(cells in cells(), cut in any::<prop::sample::Index>()) {
+        let (first, second) = cells.split_at(cut.index(cells.len()));
+        let mut sum = Node::default();
+        sum += digest([second]).total();
+        sum += digest([first]).total();
+        prop_assert_eq!(sum, digest([&cells[..]]).total());
+    }
+
+    #[test]
+    fn one_bit_of_one_value_changes_the_values_and_not_the_keys(
+        cells in cells(), at in any::<prop::sample::Index>(), bit in any::<u32>(),
+    ) {
+        let mut changed = cells.clone();
+        let cell = at.get(&cells).clone();
+        let position = cells.iter().position(|other| *other == cell).unwrap();
+        changed[position].3 = cell.3.flipped(bit);
+        let (before, after) = (digest([&cells[..]]), digest([&changed[..]]));
+        prop_assert_eq!(differences(&before, &after), 1);
+        prop_assert_eq!(before.total().keys, after.total().keys);
+        prop_assert_ne!(before.total().values, after.total().values);
+    }
+
+    #[test]
+    fn a_cell_that_is_dropped_doubled_or_moved_is_seen(
+        cells in cells(), at in any::<prop::sample::Index>(), shift in prop_oneof![Just(1_i64), Just(-1)],
+    ) {
+        let before = digest([&cells[..]]);
+        let position = at.index(cells.len());
+        let mut dropped = cells.clone();
+        dropped.remove(position);
+        prop_assert!(differences(&before, &digest([&dropped[..]])) > 0);
+        let doubled = digest([&cells[..], &cells[position..=position]]);
+        prop_assert_eq!(differences(&before, &doubled), 1);
+        let mut moved = cells.clone();
+        moved[position].1 += shift;
+        // Moved onto another cell of the field, it would be superseded: that is another case.
+        let place = |cell: &Cell| (cell.0, cell.1, cell.2);
+        prop_assume!(cells.iter().all(|other| place(other) != place(&moved[position])));
+        prop_assert!(differences(&before, &digest([&moved[..]])) > 0);
+    }
+
+    #[test]
+    fn an_equal_shift_of_an_even_number_of_rows_is_seen(cells in cells()) {
+        // XOR of linear checksums calls this equal.
+        let pairs = &cells[..cells.len() / 2 * 2];
+        prop_assume!(!pairs.is_empty());
+        let shifted: Vec<Cell> =
+            pairs.iter().map(|(s, t, f, scalar)| (*s, t + 600, *f, scalar.clone())).collect();
+        prop_assert_ne!(digest([pairs]).total(), digest([&shifted[..]]).total());
+    }
+}
+
+#[test]
+fn swapped_series_and_swapped_fields_are_seen() {
+    let cell = |series, field, integer| (series, 7, field, Scalar::Integer(integer));
+    let one = [cell(0, 1, 5), cell(1, 1, 6)];
+    let series_swapped = [cell(1, 1, 5), cell(0, 1, 6)];
+    assert_ne!(digest([&one[..]]).total(), digest([&series_swapped[..]]).total());
+    let two = [cell(0, 1, 5), cell(0, 5, 6)];
+    let fields_swapped = [cell(0, 5, 5), cell(0, 1, 6)];
+    assert_ne!(digest([&two[..]]).total(), digest([&fields_swapped[..]]).total());
+}
