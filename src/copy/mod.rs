@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{self, Decoder, Item};
 use crate::line::{Precision, key};
 use crate::pipeline::{self, Progress};
+use crate::plan::Namespace;
 use crate::reject::Rejects;
 use crate::series::Printable;
 use crate::sink::{Ack, Batch, Refusal, Sink};
@@ -208,12 +209,7 @@ impl Copy<'_> {
         Ok(findings)
     }
 
-    fn digest(
-        &self,
-        side: &dyn Source,
-        namespace: &crate::plan::Namespace,
-        unit: &Unit,
-    ) -> Result<Digest> {
+    fn digest(&self, side: &dyn Source, namespace: &Namespace, unit: &Unit) -> Result<Digest> {
         let digest = compare::digest(side, namespace, unit.window, &self.options.compare)?;
         self.progress.read(digest.set.total().cells);
         Ok(digest)
