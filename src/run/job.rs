@@ -56,7 +56,7 @@ impl Job {
         let mut job = Self { window, settings, side, rejects, not_covered: Vec::new(), expired };
         job.stop_at_horizon();
         let coverage = job.side.source.coverage();
-        job.narrow(coverage, "what the source's archive does not cover");
+        job.narrow(coverage, "what lies outside the source archive's own window");
         Ok(job)
     }
 
@@ -70,7 +70,10 @@ impl Job {
         let (role, settings) = (Role::Destination, &self.settings);
         let access = access(sides, role)?;
         let side = open_side(location, access, role, settings, &self.rejects, progress)?;
-        self.narrow(side.source.coverage(), "what the destination's archive does not cover");
+        self.narrow(
+            side.source.coverage(),
+            "what lies outside the destination archive's own window",
+        );
         Ok(side)
     }
 
