@@ -356,3 +356,28 @@ fn digests_that_do_not_fit_are_compared_in_parts() {
     let verify = Gapless::new(["verify", "a.lp", &location, "--quiet"]).args(small).dir(dir.path());
     verify.run().expect_status(0);
 }
+
+#[test]
+fn fields_that_cannot_share_a_line_get_lines_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    file(dir.path(), "in.lp", "m a=1,v=1i 1\nm v=2 1\n");
+    // Both types of `v` cannot stand in one line: each cell gets a line of its own.
+    let ran = gapless(dir.path(), &["copy", "in.lp", "out.arc"]).expect_status(0);
+    ran.expect_out("IDENTICAL").expect_out("matched 3").expect_out("sent 3 cells in 3 rows");
+}
+
+#[test]
+fn cells_that_queries_cannot_show_are_not_overwritten_blindly() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Influxd::start();
+    server.create_database("db");
+    file(dir.path(), "in.lp", "m\\=x v=1 1\n");
+    let location = server.location("db");
+    gapless(dir.path(), &["copy", "in.lp", &location]).expect_status(3).expect_out("sent 1 cells");
+    // This index shows the odd spelling; a client overwrites it there.
+    server.write("db", "m\\=x v=77 1");
+    let again = gapless(dir.path(), &["copy", "in.lp", &location]).expect_status(3);
+    again.expect_out("sent 0 cells").expect_out("unprovable 1");
+    let shown = server.query("SELECT v FROM db.autogen.\"m=x\"").to_string();
+    assert!(shown.contains("77"), "{shown}");
+}
