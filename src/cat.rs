@@ -4,12 +4,11 @@
 //! source holds more than one namespace, `# CONTEXT` lines as `influx_inspect export` writes them
 //! say which one follows.
 
-use crate::compare::for_each_block;
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::encode::Encoder;
-use crate::plan::{Filter, Namespace};
+use crate::plan::{Filter, Namespace, Scope};
 use crate::reject::Rejects;
-use crate::source::Source;
+use crate::source::{Source, for_each_block};
 use crate::window::Window;
 use std::io::Write;
 
@@ -44,7 +43,8 @@ pub fn run(
         if namespaces.len() > 1 {
             context(namespace, &mut buffer)?;
         }
-        for_each_block(source, namespace, window, filter, |block| {
+        let partitions = source.plan(&Scope::new(namespace, window, filter))?;
+        for_each_block(source, &partitions, |block| {
             let mut encoder = Encoder::new(block);
             for (series, rows) in block.runs().filter(|(series, _)| filter.admits(series)) {
                 for row in rows {

@@ -111,6 +111,14 @@ pub struct Scope {
     pub filter: Filter,
 }
 
+impl Scope {
+    /// A scope of its own.
+    #[must_use]
+    pub fn new(namespace: &Namespace, window: Window, filter: &Filter) -> Self {
+        Self { namespace: namespace.clone(), window, filter: filter.clone() }
+    }
+}
+
 /// The unit of reading, retry and parallelism: what one reader yields.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition {

@@ -2,9 +2,9 @@
 //! windows. Pure functions of what both sides say about themselves.
 
 use crate::compare::Unit;
-use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Filter, Grid, Held, Namespace, Partition, RpSettings, Scope};
-use crate::source::Source;
+use crate::error::{Error, Result};
+use crate::plan::{Filter, Grid, Held, Namespace, RpSettings, Scope};
+use crate::source::{Source, plan_or_nothing};
 use crate::window::Window;
 
 /// A namespace of the source and the one of the destination that it is compared with or copied to.
@@ -52,14 +52,6 @@ pub fn pairs(source: Vec<Held>, target: &Target, window: Window) -> Result<Vec<P
         pairs.push(pair);
     }
     Ok(pairs)
-}
-
-impl Pair {
-    /// The same with the source's names for the destination.
-    #[must_use]
-    pub fn mirrored(&self) -> Self {
-        Self { destination: self.source.namespace.clone(), ..self.clone() }
-    }
 }
 
 /// Settings of a namespace, if they are known; an empty RP name stands for the default one.
@@ -133,22 +125,17 @@ pub fn units(
     filter: &Filter,
 ) -> Result<Vec<Unit>> {
     let window = pair.window;
-    let plan = |side: &dyn Source, namespace: &Namespace| {
-        let scope = Scope { namespace: namespace.clone(), window, filter: filter.clone() };
-        side.plan(&scope)
-    };
-    let held = |partitions: Result<Vec<Partition>>| match partitions {
-        Ok(partitions) => Ok(partitions.into_iter().map(|partition| partition.window).collect()),
-        // A namespace that does not exist holds nothing.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    };
     let mut windows: Vec<Window> = Vec::new();
+    let mut add = |side: &dyn Source, namespace: &Namespace| -> Result<()> {
+        let partitions = plan_or_nothing(side, &Scope::new(namespace, window, filter))?;
+        windows.extend(partitions.into_iter().map(|partition| partition.window));
+        Ok(())
+    };
     if !pair.source_lacks {
-        windows = held(plan(source, &pair.source.namespace))?;
+        add(source, &pair.source.namespace)?;
     }
     if let Some(destination) = destination {
-        windows.extend(held(plan(destination, &pair.destination))?);
+        add(destination, &pair.destination)?;
     }
     windows.sort_unstable();
     windows.dedup();

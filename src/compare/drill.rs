@@ -12,7 +12,7 @@ use crate::digest::set::{BothSides, Place, hour_of};
 use crate::error::Result;
 use crate::plan::{Filter, Namespace, Scope};
 use crate::series::Series;
-use crate::source::Source;
+use crate::source::{Source, for_each_block};
 use crate::value::Value;
 use crate::window::Window;
 use std::collections::{BTreeMap, HashMap};
@@ -273,19 +273,16 @@ impl<'a> Drill<'a> {
         filter: &Filter,
         mut each: impl FnMut(&mut Self, &Cell<'_>),
     ) -> Result<()> {
-        let measurement = self.group.measurement.clone();
-        let scope = Scope { namespace: namespace.clone(), window, filter: filter.clone() };
-        for mut partition in side.plan(&scope)? {
-            match &partition.measurement {
-                Some(other) if *other != measurement => continue,
-                _ => partition.measurement = Some(measurement.clone()),
-            }
-            let mut reader = side.open(&partition)?;
-            while let Some(block) = reader.next_block()? {
-                self.each_cell_of(&block, filter, &mut each);
-            }
+        let measurement = Some(self.group.measurement.clone());
+        let mut partitions = side.plan(&Scope::new(namespace, window, filter))?;
+        partitions.retain(|one| one.measurement.is_none() || one.measurement == measurement);
+        for partition in &mut partitions {
+            partition.measurement.clone_from(&measurement);
         }
-        Ok(())
+        for_each_block(side, &partitions, |block| {
+            self.each_cell_of(block, filter, &mut each);
+            Ok(())
+        })
     }
 
     fn each_cell_of(

@@ -8,14 +8,13 @@
 mod drill;
 
 use self::drill::{Drill, groups};
-use crate::block::Block;
 use crate::digest::cell::{KeyHash, SeriesHash};
 use crate::digest::node::Node;
 use crate::digest::set::{self, BothSides, DigestSet, Place};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Filter, Namespace, Scope};
 use crate::series::Series;
-use crate::source::Source;
+use crate::source::{Source, for_each_block, plan_or_nothing};
 use crate::types::TypeTable;
 use crate::value::Value;
 use crate::window::{HOUR, Window};
@@ -229,16 +228,12 @@ pub fn digest(
 ) -> Result<Digest> {
     let mut set = DigestSet::default();
     let mut types = TypeTable::default();
-    let read = for_each_block(side, namespace, window, &options.filter, |block| {
+    let partitions = plan_or_nothing(side, &Scope::new(namespace, window, &options.filter))?;
+    for_each_block(side, &partitions, |block| {
         set.add_block(block, |series| options.filter.admits(series));
         types.add_block(block, |series| options.filter.admits(series));
         within_memory(&set, side, window, options.memory_max)
-    });
-    match read {
-        // A namespace that one side does not know holds nothing there: a difference, no error.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => {}
-        outcome => outcome?,
-    }
+    })?;
     Ok(Digest { set: set.finish(), types })
 }
 
@@ -248,7 +243,7 @@ fn within_memory(set: &DigestSet, side: &dyn Source, window: Window, max: usize)
     }
     let what = format!("the digests of {} from {window}", side.name());
     let limit = ErrorKind::Limit { what, max: format!("{} MiB of --memory", max >> 20) };
-    Err(crate::error::Error::from(limit)
+    Err(Error::from(limit)
         .with_next("give a larger --memory, or a shorter window with --start and --end"))
 }
 
@@ -283,27 +278,6 @@ pub fn in_parts(unit: &Unit, work: &dyn Fn(&Unit) -> Result<()>) -> Result<()> {
     }
 }
 
-/// Hands every block of one side of a unit to `each`.
-///
-/// # Errors
-/// Where the side cannot be read, or `each` fails.
-pub fn for_each_block(
-    side: &dyn Source,
-    namespace: &Namespace,
-    window: Window,
-    filter: &Filter,
-    mut each: impl FnMut(&Block) -> Result<()>,
-) -> Result<()> {
-    let scope = Scope { namespace: namespace.clone(), window, filter: filter.clone() };
-    for partition in side.plan(&scope)? {
-        let mut reader = side.open(&partition)?;
-        while let Some(block) = reader.next_block()? {
-            each(&block)?;
-        }
-    }
-    Ok(())
-}
-
 /// Counts the cells of one side.
 ///
 /// # Errors
@@ -315,18 +289,16 @@ pub fn count(
     filter: &Filter,
 ) -> Result<u64> {
     let mut cells = 0;
-    let read = for_each_block(side, namespace, window, filter, |block| {
+    let partitions = plan_or_nothing(side, &Scope::new(namespace, window, filter))?;
+    for_each_block(side, &partitions, |block| {
         for (_, rows) in block.runs().filter(|(series, _)| filter.admits(series)) {
             let present =
                 |row| block.columns().iter().filter(move |column| column.get(row).is_some());
             cells += rows.map(|row| present(row).count() as u64).sum::<u64>();
         }
         Ok(())
-    });
-    match read {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => Ok(0),
-        outcome => outcome.map(|()| cells),
-    }
+    })?;
+    Ok(cells)
 }
 
 /// Compares the digests of one unit and tells the cells apart where they differ.

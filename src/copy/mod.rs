@@ -15,11 +15,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{self, Decoder, Item};
 use crate::line::{Precision, key};
 use crate::pipeline::{self, Progress};
-use crate::plan::Namespace;
+use crate::plan::{Namespace, Scope};
 use crate::reject::Rejects;
 use crate::series::Printable;
 use crate::sink::{Ack, Batch, Refusal, Sink};
-use crate::source::Source;
+use crate::source::{Source, for_each_block};
 use crate::verify;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -277,7 +277,8 @@ impl Copy<'_> {
             |push| {
                 let mut sender = Sender::new(self, unit, (missing, sent), &rejected, push);
                 let filter = &self.options.compare.filter;
-                compare::for_each_block(self.source, &unit.source, unit.window, filter, |block| {
+                let scope = Scope::new(&unit.source, unit.window, filter);
+                for_each_block(self.source, &self.source.plan(&scope)?, |block| {
                     sender.block(block)
                 })?;
                 sender.flush()

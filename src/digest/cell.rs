@@ -38,6 +38,7 @@ pub struct SeriesHasher {
     /// `version, identity`, to which fields are appended.
     prefix: Vec<u8>,
     identity: usize,
+    series: SeriesHash,
 }
 
 impl SeriesHasher {
@@ -47,13 +48,14 @@ impl SeriesHasher {
         let mut prefix = vec![CANON_VERSION];
         series.write_identity(&mut prefix);
         let identity = prefix.len();
-        Self { prefix, identity }
+        let series = SeriesHash(xxh3_128(&prefix));
+        Self { prefix, identity, series }
     }
 
     /// The hash of the series itself.
     #[must_use]
     pub fn series(&self) -> SeriesHash {
-        SeriesHash(xxh3_128(&self.prefix[..self.identity]))
+        self.series
     }
 
     /// The hashes of one field of the series.

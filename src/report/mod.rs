@@ -126,12 +126,9 @@ pub struct Report {
 pub struct Digest {
     /// One figure for the whole.
     pub digest: String,
-    /// Number of cells.
-    pub cells: u64,
-    /// Sums of key hashes, hexadecimal.
-    pub keys: [String; 2],
-    /// Sums of value hashes, hexadecimal.
-    pub values: [String; 2],
+    /// The number of cells and the sums of their hashes.
+    #[serde(flatten)]
+    pub node: Node,
 }
 
 /// A series and hour in which the sides differ.
@@ -356,13 +353,7 @@ fn build(
 }
 
 fn digest(node: Node) -> Digest {
-    let hex = |lane: u64| format!("{lane:016x}");
-    Digest {
-        digest: node.to_string(),
-        cells: node.cells,
-        keys: node.keys.map(hex),
-        values: node.values.map(hex),
-    }
+    Digest { digest: node.to_string(), node }
 }
 
 fn place(finding: &PlaceFinding) -> Place {

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Role, Secret};
 use crate::location::Location;
 use crate::pipeline::Progress;
-use crate::plan::{Grid, Held, SHARD_DURATION};
+use crate::plan::{Grid, Held, RpSettings, SHARD_DURATION};
 use crate::progress::Lines;
 use crate::reject::Rejects;
 use crate::report::{Context, Expired};
@@ -140,10 +140,10 @@ impl Job {
     pub(super) fn leave_out_expired(
         &mut self,
         pairs: &mut [Pair],
-        floor: impl Fn(&Pair) -> Result<Option<i64>>,
+        floor: impl Fn(&Pair) -> Option<i64>,
     ) -> Result<()> {
         for pair in pairs.iter_mut().filter(|pair| !pair.source_lacks) {
-            let Some(floor) = floor(pair)? else { continue };
+            let Some(floor) = floor(pair) else { continue };
             let below = Window { start: Window::ALL.start, end: floor };
             let Some(below) = below.intersect(pair.window) else { continue };
             let (source, namespace) = (&*self.side.source, &pair.source.namespace);
@@ -202,8 +202,8 @@ fn lossy(argument: OsString) -> String {
 }
 
 /// The time before which a retention policy drops what it is sent.
-pub(super) fn floor(held: &[Held], pair: &Pair, clock: Option<i64>) -> Option<i64> {
-    let settings = units::settings_of(held, &pair.destination)?;
+pub(super) fn floor(settings: Option<&RpSettings>, clock: Option<i64>) -> Option<i64> {
+    let settings = settings?;
     let floor = clock?.saturating_sub(settings.duration).saturating_add(FLOOR_MARGIN);
     (settings.duration > 0).then_some(floor)
 }

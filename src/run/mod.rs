@@ -52,7 +52,9 @@ pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
     let held = destination.held()?;
     units::resolve(&mut pairs, &held)?;
     side::refuse_same_place(&source, &target, &pairs)?;
-    job.leave_out_expired(&mut pairs, |pair| Ok(floor(&held, pair, destination.clock())))?;
+    job.leave_out_expired(&mut pairs, |pair| {
+        floor(units::settings_of(&held, &pair.destination), destination.clock())
+    })?;
     let units = job.units(&pairs, destination.reader(), |pair| {
         Ok(if destination.is_server() { grid(&held, pair) } else { Grid { duration: DAY } })
     })?;
@@ -164,9 +166,8 @@ pub fn verify(arguments: &VerifyArgs, progress: &Lines) -> Result<Report> {
     side::refuse_same_place(&source, &target, &pairs)?;
     let ours = job.side.clock;
     job.leave_out_expired(&mut pairs, |pair| {
-        let expired_there = floor(&held, pair, destination.clock);
-        let expired_here = floor(std::slice::from_ref(&pair.source), &pair.mirrored(), ours);
-        Ok(expired_there.max(expired_here))
+        let there = floor(units::settings_of(&held, &pair.destination), destination.clock);
+        there.max(floor(pair.source.settings.as_ref(), ours))
     })?;
     let units = job.units(&pairs, Some(reader), |pair| Ok(grid(&held, pair)))?;
     progress.stage(&format!("stage=compare units={}", units.len()));

@@ -24,8 +24,6 @@ use crate::window::{DAY, Window};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// Longest line: a server takes no request above 25 MB unless told to.
-const LINE_BYTES_MAX: usize = 64 << 20;
 /// Longest name in a `# CONTEXT` line.
 const NAME_BYTES_MAX: usize = 65_535;
 /// Warnings that are told one by one.
@@ -116,7 +114,7 @@ impl LineFile {
         let options_of_lines = decode::Options {
             precision: options.precision,
             default_time: options.default_time,
-            line_bytes_max: LINE_BYTES_MAX.min(options.memory_max),
+            line_bytes_max: decode::LINE_BYTES_MAX.min(options.memory_max),
         };
         let mut decoder = Decoder::new(options_of_lines);
         let mut text = Text::new(input);

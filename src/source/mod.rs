@@ -8,7 +8,7 @@ pub mod influx_http;
 pub mod line_file;
 
 use crate::block::Block;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::plan::{Held, Partition, Scope};
 use crate::window::Window;
 
@@ -56,4 +56,34 @@ pub trait Reader {
     /// # Errors
     /// Where bytes cannot be read or understood: what was read so far is then incomplete.
     fn next_block(&mut self) -> Result<Option<Block>>;
+}
+
+/// The partitions of a scope; none where the namespace does not exist: what two sides are compared
+/// for is then a difference, and no error.
+///
+/// # Errors
+/// Where the place cannot be read or asked.
+pub fn plan_or_nothing(side: &dyn Source, scope: &Scope) -> Result<Vec<Partition>> {
+    match side.plan(scope) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => Ok(Vec::new()),
+        outcome => outcome,
+    }
+}
+
+/// Hands every block of the partitions to `each`, one partition after the other.
+///
+/// # Errors
+/// Where the side cannot be read, or `each` fails.
+pub fn for_each_block(
+    side: &dyn Source,
+    partitions: &[Partition],
+    mut each: impl FnMut(&Block) -> Result<()>,
+) -> Result<()> {
+    for partition in partitions {
+        let mut reader = side.open(partition)?;
+        while let Some(block) = reader.next_block()? {
+            each(&block)?;
+        }
+    }
+    Ok(())
 }
