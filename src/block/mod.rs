@@ -12,9 +12,11 @@
 //! [`ROWS_MAX`] rows. It is made by [`log::RowLog`], where last-write-wins is resolved.
 
 pub mod log;
+pub mod stored;
 
 use crate::series::Series;
 use crate::value::{FieldType, Value};
+use crate::window::Window;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -64,6 +66,32 @@ impl Block {
             .iter()
             .zip(self.starts.windows(2))
             .map(|(series, pair)| (series, pair[0]..pair[1]))
+    }
+
+    /// The rows inside a window; nothing where there are none. Columns without a value there are
+    /// left out.
+    #[must_use]
+    pub fn within(self, window: Window) -> Option<Self> {
+        if self.times.iter().all(|time| window.contains(*time)) {
+            return (self.rows() > 0).then_some(self);
+        }
+        let mut cut = Self::default();
+        let mut kept = Vec::new();
+        for (series, rows) in self.runs() {
+            let times = &self.times[rows.clone()];
+            let start = rows.start + times.partition_point(|time| *time < window.start);
+            let end = rows.start + times.partition_point(|time| *time < window.end);
+            if start < end {
+                cut.series.push(Arc::clone(series));
+                cut.starts.push(cut.times.len());
+                cut.times.extend_from_slice(&self.times[start..end]);
+                kept.push(start..end);
+            }
+        }
+        cut.starts.push(cut.times.len());
+        let columns = self.columns.iter().map(|column| column.picked(&kept));
+        cut.columns = columns.filter(|column| column.present.count() > 0).collect();
+        (cut.rows() > 0).then_some(cut)
     }
 }
 
@@ -126,6 +154,18 @@ impl Column {
             (_, value) => unreachable!("a {} in a column of another type", value.field_type()),
         }
         self.present.set(row);
+    }
+
+    /// The column with some of its rows only, in order.
+    fn picked(&self, kept: &[Range<usize>]) -> Self {
+        let mut picked = Self::new(Arc::clone(&self.field), self.field_type());
+        for (at, row) in kept.iter().cloned().flatten().enumerate() {
+            if let Some(value) = self.get(row) {
+                picked.set(at, value);
+            }
+        }
+        picked.fill(kept.iter().map(ExactSizeIterator::len).sum());
+        picked
     }
 
     /// Gives the column `rows` rows, the new ones absent.
