@@ -5,6 +5,7 @@ use crate::line::Precision;
 use crate::location::Location;
 use crate::plan::{Filter, Namespace};
 use crate::sink::influx::Consistency;
+use crate::spill::Place;
 use crate::window::{Window, parse_time};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -83,6 +84,9 @@ pub struct Common {
     /// Memory for data (MiB)
     #[arg(long, value_name = "MIB", default_value_t = 192, value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub memory: u32,
+    /// Directory for data that do not fit in memory [default: $TMPDIR, else /var/tmp]
+    #[arg(long, value_name = "DIR")]
+    pub spill: Option<PathBuf>,
     /// Trust the certificates in this PEM file, besides the system's
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
@@ -179,6 +183,8 @@ pub struct Settings {
     pub jobs: usize,
     /// Bytes for data.
     pub memory: usize,
+    /// Where data go that do not fit in memory.
+    pub spill: Place,
 }
 
 impl Common {
@@ -214,6 +220,7 @@ impl Common {
             lag: i64::from(self.lag) * 1_000_000_000,
             jobs: usize::from(self.jobs),
             memory: usize::try_from(u64::from(self.memory) << 20).unwrap_or(usize::MAX),
+            spill: Place::new(self.spill.clone()),
         })
     }
 }

@@ -11,7 +11,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use flate2::bufread::GzDecoder;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
@@ -33,6 +33,8 @@ const ZSTD_CUT: &str = "the zstd stream is cut short: the file is incomplete";
 pub struct Input {
     name: PathBuf,
     state: State,
+    /// Stored bytes, where that is known beforehand.
+    length: Option<u64>,
 }
 
 enum State {
@@ -63,7 +65,8 @@ impl Input {
     /// Where it cannot be opened. A directory is noticed at the first read.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|source| Error::io(path, "open", source))?;
-        Ok(Self::from_reader(path.to_owned(), Box::new(file)))
+        let length = file.metadata().ok().filter(Metadata::is_file).map(|data| data.len());
+        Ok(Self { length, ..Self::from_reader(path.to_owned(), Box::new(file)) })
     }
 
     /// Reads standard input, which errors name `-`.
@@ -75,7 +78,25 @@ impl Input {
     /// Reads what `inner` yields, which errors call `name`.
     #[must_use]
     pub fn from_reader(name: PathBuf, inner: Box<dyn Read + Send>) -> Self {
-        Self { name, state: State::New(Stored::new(inner)) }
+        Self { name, state: State::New(Stored::new(inner)), length: None }
+    }
+
+    /// Number of stored (compressed) bytes; `None` where it is not known before the end.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// Number of stored (compressed) bytes that were read so far.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        match &self.state {
+            State::New(stored) | State::Plain(stored) => stored.offset,
+            State::Gzip(decoder) => decoder.get_ref().offset,
+            State::Zstd(zstd) => zstd.stored.offset,
+            State::End => self.length.unwrap_or_default(),
+            State::Failed { offset, .. } => *offset,
+        }
     }
 
     /// Fills the buffer from the start and returns how many bytes it got: at least one, unless the

@@ -32,7 +32,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 | [`error`], [`window`], [`value`], [`series`], [`block`] |
-//! | 1 | [`mod@line`], [`msgpack`], [`digest`], [`compress`] |
+//! | 1 | [`mod@line`], [`msgpack`], [`spill`], [`digest`], [`compress`] |
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
@@ -83,6 +83,7 @@ pub mod series;
 pub mod side;
 pub mod sink;
 pub mod source;
+pub mod spill;
 pub mod types;
 pub mod units;
 pub mod value;

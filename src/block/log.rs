@@ -303,7 +303,13 @@ impl Table {
     /// The rows inside a window, as blocks, in order.
     #[must_use]
     pub fn blocks(&self, window: Window) -> Blocks<'_> {
-        Blocks { table: self, window, series: 0, row: 0 }
+        self.blocks_within(window, Limits { rows_max: ROWS_MAX, bytes_max: BYTES_MAX })
+    }
+
+    /// The rows inside a window, as blocks of some size, in order.
+    #[must_use]
+    pub fn blocks_within(&self, window: Window, limits: Limits) -> Blocks<'_> {
+        Blocks { table: self, window, limits, series: 0, row: 0 }
     }
 
     /// Rows of one series inside a window.
@@ -316,11 +322,21 @@ impl Table {
     }
 }
 
+/// At what size blocks are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most rows.
+    pub rows_max: usize,
+    /// Bytes of columns and series.
+    pub bytes_max: usize,
+}
+
 /// Iterator over the blocks of a [`Table`].
 #[derive(Debug)]
 pub struct Blocks<'a> {
     table: &'a Table,
     window: Window,
+    limits: Limits,
     /// Series to go on with.
     series: usize,
     /// Row to go on with; smaller than the series' first row where it is new.
@@ -331,7 +347,7 @@ impl Iterator for Blocks<'_> {
     type Item = Block;
 
     fn next(&mut self) -> Option<Block> {
-        let mut builder = Builder::new(self.table);
+        let mut builder = Builder::new(self.table, self.limits);
         while self.series < self.table.series.len() {
             let rows = self.table.rows_of(self.series, self.window);
             let from = self.row.max(rows.start);
@@ -353,12 +369,13 @@ struct Builder<'a> {
     /// Column of each field of the table + 1, 0 where the block has none.
     column: Vec<usize>,
     bytes: usize,
+    limits: Limits,
 }
 
 impl<'a> Builder<'a> {
-    fn new(table: &'a Table) -> Self {
+    fn new(table: &'a Table, limits: Limits) -> Self {
         let column = vec![0; table.fields.len()];
-        Self { table, block: Block::default(), column, bytes: 0 }
+        Self { table, block: Block::default(), column, bytes: 0, limits }
     }
 
     /// Copies rows of one series until the block is full; returns how many.
@@ -367,13 +384,16 @@ impl<'a> Builder<'a> {
         for row in rows.clone() {
             // A column takes eight bytes a row, present or not.
             let dense = self.block.columns.len() * self.block.rows() * 8;
-            if self.block.rows() == ROWS_MAX || dense + self.bytes > BYTES_MAX {
+            if self.block.rows() == self.limits.rows_max
+                || dense + self.bytes > self.limits.bytes_max
+            {
                 break;
             }
             self.copy_row(row);
         }
         let taken = self.block.rows() - first;
         if taken > 0 {
+            self.bytes += self.table.series[series].memory();
             self.block.series.push(Arc::clone(&self.table.series[series]));
             self.block.starts.push(first);
         }

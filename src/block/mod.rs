@@ -54,6 +54,18 @@ impl Block {
         &self.times
     }
 
+    /// The series, in order.
+    #[must_use]
+    pub fn series(&self) -> &[Arc<Series>] {
+        &self.series
+    }
+
+    /// Row at which each series begins, and the number of rows at the end.
+    #[must_use]
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
     /// The columns. Two may share a name if their types differ.
     #[must_use]
     pub fn columns(&self) -> &[Column] {

@@ -229,6 +229,7 @@ fn open_side(
         window: settings.window,
         namespace: settings.namespace.clone(),
         memory_max: settings.memory / 2,
+        spill: settings.spill.clone(),
     };
     side::open_source(location, access, role, &options, rejects, &|text| progress.warn(text))
 }

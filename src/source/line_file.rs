@@ -2,25 +2,30 @@
 //!
 //! The input is read once, from its first byte to its last, before anything is handed on: a later
 //! line may supersede an earlier one, and an input that is cut short must not be moved in part. Its
-//! rows stay in memory; more of them than the budget holds is an error.
+//! rows stay in memory ([`tables`]) or, where there are more of them than the budget holds, are
+//! spilled to disk ([`spilled`]). They are handed on in the same order either way.
 //!
 //! The decoder follows a server, whose comments may run over several lines where they hold a quote.
 //! Here a comment ends with its line, for `# CONTEXT` lines are read by programs that know no other
 //! rule. Rows that a server would take for a part of any other comment are rejected, never skipped.
 
+mod spilled;
+mod tables;
 mod text;
 
+use self::spilled::{Spilled, Spiller};
+use self::tables::Tables;
 use self::text::{Text, blank};
 use super::{Reader, Source};
-use crate::block::Block;
-use crate::block::log::{Blocks, RowLog, Table};
+use crate::block::log::RowLog;
 use crate::compress::Input;
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{self, Bad, Decoder, Item, Row};
 use crate::line::{Precision, key};
-use crate::plan::{Grid, Held, Namespace, Partition, Scope};
+use crate::plan::{Held, Namespace, Partition, Scope};
 use crate::reject::Rejects;
-use crate::window::{DAY, Window};
+use crate::spill::Place;
+use crate::window::Window;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -32,6 +37,8 @@ const WARNINGS_MAX: u64 = 10;
 const LOG_BYTES: usize = 700;
 /// What a namespace takes besides its names.
 const NAMESPACE_BYTES: usize = 300;
+/// A line may take one of so many parts of the rows' memory: it is copied a few times on its way.
+const LINE_SHARE: usize = 4;
 
 /// Why rows behind a comment are rejected.
 const SWALLOWED: &str =
@@ -53,6 +60,8 @@ pub struct Options {
     pub namespace: Namespace,
     /// Bytes that the rows may take in memory.
     pub memory_max: usize,
+    /// Where rows go that do not fit in memory.
+    pub spill: Place,
 }
 
 /// What was read and not handed on as it was.
@@ -71,31 +80,23 @@ pub struct Stats {
     pub ddl: u64,
     /// Lines, or fields of them, that were rejected.
     pub rejected: u64,
+    /// Bytes on disk of rows that did not fit in memory.
+    pub spilled_bytes: u64,
 }
 
-/// A line protocol input, read into memory.
+/// A line protocol input that was read.
 #[derive(Debug)]
 pub struct LineFile {
     name: String,
-    namespaces: BTreeMap<Namespace, Tables>,
+    rows: Rows,
     stats: Stats,
 }
 
-/// The measurements of one namespace, sorted by name.
-#[derive(Debug, Default)]
-struct Tables {
-    list: Vec<Measured>,
-    /// The days on which any of them holds rows, neighbours joined.
-    days: Vec<Window>,
-}
-
-/// One measurement, by one spelling of its raw name.
+/// Where the rows are.
 #[derive(Debug)]
-struct Measured {
-    name: Vec<u8>,
-    table: Table,
-    /// The days on which it holds rows, neighbours joined.
-    days: Vec<Window>,
+enum Rows {
+    Memory(BTreeMap<Namespace, Tables>),
+    Disk(Spilled),
 }
 
 impl LineFile {
@@ -103,7 +104,8 @@ impl LineFile {
     /// should know at once goes to `warn`.
     ///
     /// # Errors
-    /// Where the input cannot be read to its end, or does not fit in memory.
+    /// Where the input cannot be read to its end, or what does not fit in memory not be written to
+    /// disk.
     pub fn read(
         name: &str,
         input: Input,
@@ -114,7 +116,7 @@ impl LineFile {
         let options_of_lines = decode::Options {
             precision: options.precision,
             default_time: options.default_time,
-            line_bytes_max: decode::LINE_BYTES_MAX.min(options.memory_max),
+            line_bytes_max: decode::LINE_BYTES_MAX.min(options.memory_max / LINE_SHARE),
         };
         let mut decoder = Decoder::new(options_of_lines);
         let mut text = Text::new(input);
@@ -126,11 +128,11 @@ impl LineFile {
                 decoder.finish();
             }
             let cut = loader.take_items(&mut decoder, &mut text)?;
-            loader.within_memory()?;
+            loader.stay_within_memory(text.input())?;
             if cut {
                 decoder = Decoder::new(options_of_lines);
             } else if last {
-                return Ok(loader.finish());
+                return loader.finish();
             }
         }
     }
@@ -141,11 +143,9 @@ impl LineFile {
         &self.stats
     }
 
-    fn tables(&self, namespace: &Namespace) -> Result<&Tables> {
-        self.namespaces.get(namespace).ok_or_else(|| {
-            let (what, place) = (format!("namespace {namespace}"), format!("in {}", self.name));
-            ErrorKind::NotFound { what, place }.into()
-        })
+    fn not_found(&self, namespace: &Namespace) -> Error {
+        let (what, place) = (format!("namespace {namespace}"), format!("in {}", self.name));
+        ErrorKind::NotFound { what, place }.into()
     }
 }
 
@@ -188,6 +188,9 @@ struct Loader<'a> {
     /// Bytes in use, and those of the largest log.
     used: usize,
     largest: usize,
+    /// Bytes of the namespaces' names among them.
+    used_by_names: usize,
+    spiller: Spiller,
     stats: Stats,
     warnings: u64,
 }
@@ -230,6 +233,8 @@ impl<'a> Loader<'a> {
             newest: None,
             used: 0,
             largest: 0,
+            used_by_names: 0,
+            spiller: Spiller::new(options.spill.clone()),
             stats: Stats::default(),
             warnings: 0,
         }
@@ -363,6 +368,7 @@ impl<'a> Loader<'a> {
         if number == next {
             let names = namespace.database.len() + namespace.retention_policy.len();
             self.used += 2 * names + NAMESPACE_BYTES;
+            self.used_by_names += 2 * names + NAMESPACE_BYTES;
         }
         self.context.number = Some(number);
         number
@@ -450,46 +456,56 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn within_memory(&self) -> Result<()> {
+    /// Writes the rows to disk where they take more memory than they may.
+    fn stay_within_memory(&mut self, input: &Input) -> Result<()> {
         // Sorting a measurement needs its rows a second time.
         if self.used + self.largest <= self.options.memory_max {
             return Ok(());
         }
-        let what = format!(
-            "the rows of {} need more than the {} MiB that they may take (half of --memory)",
-            self.name,
-            self.options.memory_max >> 20
-        );
-        Err(Error::from(ErrorKind::Data(what)).with_next(
-            "nothing was sent: give a larger --memory (MiB), or a shorter window with --start and \
-             --end",
-        ))
+        let tables = self.tables();
+        self.spiller.spill(&tables)?;
+        match input.length() {
+            Some(length) => self.spiller.expect_room(input.position(), length),
+            None => self.spiller.expect_room(1, 1),
+        }
     }
 
-    fn finish(mut self) -> LineFile {
+    /// The rows that were read, sorted; what is read from now on is apart from them.
+    fn tables(&mut self) -> BTreeMap<Namespace, Tables> {
         let mut names = vec![Namespace::default(); self.namespaces.len()];
-        for (namespace, number) in self.namespaces.drain() {
-            names[number] = namespace;
+        for (namespace, number) in &self.namespaces {
+            names[*number].clone_from(namespace);
         }
         let mut namespaces: BTreeMap<Namespace, Tables> = BTreeMap::new();
         for measurement in self.logs.drain(..) {
-            let table = measurement.log.resolve();
-            self.stats.superseded += table.superseded();
-            let Some(first) = table.series().first() else { continue };
-            let name = first.measurement().to_vec();
-            let days = days(table.times());
-            let namespace = names[measurement.namespace].clone();
-            namespaces.entry(namespace).or_default().list.push(Measured { name, table, days });
+            let tables = namespaces.entry(names[measurement.namespace].clone()).or_default();
+            self.stats.superseded += tables.add(measurement.raw, measurement.log);
         }
-        for tables in namespaces.values_mut() {
-            tables.list.sort_by(|one, two| one.name.cmp(&two.name));
-            tables.days = join(tables.list.iter().flat_map(|measured| &measured.days).copied());
-        }
-        // An input without rows is compared, too: with whatever the other side holds.
-        if namespaces.is_empty() {
-            namespaces.insert(self.options.namespace.clone(), Tables::default());
-        }
-        LineFile { name: self.name.to_owned(), namespaces, stats: self.stats }
+        namespaces.values_mut().for_each(Tables::finish);
+        self.by_name.clear();
+        self.newest = None;
+        self.used = self.used_by_names;
+        self.largest = 0;
+        namespaces
+    }
+
+    fn finish(mut self) -> Result<LineFile> {
+        let mut tables = self.tables();
+        let rows = if self.spiller.is_used() {
+            self.spiller.spill(&tables)?;
+            drop(tables);
+            let (spilled, superseded) = self.spiller.finish(self.options.memory_max)?;
+            self.stats.superseded += superseded;
+            self.stats.spilled_bytes = spilled.length();
+            Rows::Disk(spilled)
+        } else {
+            // An input without rows is compared, too: with whatever the other side holds.
+            if tables.is_empty() {
+                tables.insert(self.options.namespace.clone(), Tables::default());
+            }
+            Rows::Memory(tables)
+        };
+        Ok(LineFile { name: self.name.to_owned(), rows, stats: self.stats })
     }
 }
 
@@ -506,92 +522,39 @@ impl Source for LineFile {
 
     fn namespaces(&self) -> Result<Vec<Held>> {
         let held = |namespace: &Namespace| Held { namespace: namespace.clone(), settings: None };
-        Ok(self.namespaces.keys().map(held).collect())
+        Ok(match &self.rows {
+            Rows::Memory(tables) => tables.keys().map(held).collect(),
+            Rows::Disk(spilled) => spilled.namespaces().map(held).collect(),
+        })
     }
 
-    /// The days that hold rows, neighbours joined.
+    /// The days that hold rows, neighbours in one week joined.
     fn plan(&self, scope: &Scope) -> Result<Vec<Partition>> {
-        let tables = self.tables(&scope.namespace)?;
-        let filter = &scope.filter;
-        let days = if filter.measurements.is_empty() && filter.excluded.is_empty() {
-            meeting(&tables.days, scope.window).collect()
-        } else {
-            let admitted = |measured: &&Measured| filter.admits_measurement(&measured.name);
-            let tables = tables.list.iter().filter(admitted);
-            join(tables.flat_map(|measured| meeting(&measured.days, scope.window)))
+        let namespace = &scope.namespace;
+        let windows = match &self.rows {
+            Rows::Memory(tables) => {
+                tables.get(namespace).map(|tables| tables.windows(scope.window, &scope.filter))
+            }
+            Rows::Disk(spilled) => spilled.windows(namespace, scope.window),
         };
+        let windows = windows.ok_or_else(|| self.not_found(namespace))?;
         let partition =
-            |window| Partition { namespace: scope.namespace.clone(), window, measurement: None };
-        Ok(days.into_iter().map(partition).collect())
+            |window| Partition { namespace: namespace.clone(), window, measurement: None };
+        Ok(windows.into_iter().map(partition).collect())
     }
 
     fn open(&self, partition: &Partition) -> Result<Box<dyn Reader + '_>> {
-        let tables = self.tables(&partition.namespace)?;
-        let wanted = partition.measurement.clone();
-        let window = partition.window;
-        let tables = tables
-            .list
-            .iter()
-            .filter(move |measured| wanted.as_ref().is_none_or(|wanted| *wanted == measured.name))
-            .filter(move |measured| meeting(&measured.days, window).next().is_some())
-            .map(move |measured| measured.table.blocks(window));
-        Ok(Box::new(TableReader { tables: Box::new(tables), blocks: None }))
+        let reader: Option<Box<dyn Reader + '_>> = match &self.rows {
+            Rows::Memory(tables) => {
+                let tables = tables.get(&partition.namespace);
+                tables.map(|tables| Box::new(tables.reader(partition)) as _)
+            }
+            Rows::Disk(spilled) => spilled.reader(partition).map(|reader| Box::new(reader) as _),
+        };
+        reader.ok_or_else(|| self.not_found(&partition.namespace))
     }
 
     fn sees_raw_keys(&self) -> bool {
         true
-    }
-}
-
-/// The days on which rows stand, neighbours joined.
-fn days(times: &[i64]) -> Vec<Window> {
-    let grid = Grid { duration: DAY };
-    let mut days: Vec<Window> = Vec::new();
-    for &time in times {
-        if days.last().is_none_or(|newest| !newest.contains(time)) {
-            days.push(grid.cell(time));
-        }
-    }
-    join(days.into_iter())
-}
-
-/// What of some days, sorted and apart from each other, lies in a window.
-fn meeting(days: &[Window], window: Window) -> impl Iterator<Item = Window> + '_ {
-    let first = days.partition_point(|day| day.end <= window.start);
-    days[first..].iter().map_while(move |day| day.intersect(window))
-}
-
-/// Sorts windows and joins those that touch.
-fn join(windows: impl Iterator<Item = Window>) -> Vec<Window> {
-    let mut windows: Vec<Window> = windows.collect();
-    windows.sort_unstable();
-    windows.dedup_by(|next, last| {
-        let touches = next.start <= last.end;
-        if touches {
-            last.end = last.end.max(next.end);
-        }
-        touches
-    });
-    windows.shrink_to_fit();
-    windows
-}
-
-/// The blocks of one table after the other.
-struct TableReader<'a> {
-    tables: Box<dyn Iterator<Item = Blocks<'a>> + 'a>,
-    blocks: Option<Blocks<'a>>,
-}
-
-impl Reader for TableReader<'_> {
-    fn next_block(&mut self) -> Result<Option<Block>> {
-        loop {
-            if let Some(block) = self.blocks.as_mut().and_then(Iterator::next) {
-                return Ok(Some(block));
-            }
-            self.blocks = self.tables.next();
-            if self.blocks.is_none() {
-                return Ok(None);
-            }
-        }
     }
 }

@@ -48,6 +48,11 @@ impl Text {
         }
     }
 
+    /// The input that the text is read from.
+    pub(super) fn input(&self) -> &Input {
+        &self.input
+    }
+
     /// The bytes that the decoder is fed next.
     pub(super) fn next_piece(&mut self) -> Result<&[u8]> {
         if self.fed == self.bytes.len() && !self.ended {

@@ -1,0 +1,162 @@
+//! The rows of a line file in memory: tables by measurement.
+
+use crate::block::Block;
+use crate::block::log::{Blocks, Limits, RowLog, Table};
+use crate::error::Result;
+use crate::plan::{Filter, Grid, Partition, SHARD_DURATION};
+use crate::source::Reader;
+use crate::window::{DAY, Window};
+
+/// Buckets of time in which rows are handed on: of one week, like the shard groups of most
+/// retention policies, whatever the destination's are.
+pub(super) const BUCKET: Grid = Grid { duration: SHARD_DURATION };
+
+/// The measurements of one namespace, sorted by raw name.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    list: Vec<Measured>,
+    /// The days on which any of them holds rows, neighbours joined.
+    pub(super) days: Vec<Window>,
+}
+
+/// One measurement, by one spelling of its raw name.
+#[derive(Debug)]
+struct Measured {
+    raw: Box<[u8]>,
+    name: Box<[u8]>,
+    table: Table,
+    /// The days on which it holds rows, neighbours joined.
+    days: Vec<Window>,
+}
+
+impl Tables {
+    /// Adds the rows of a measurement; returns how many cells later rows replaced.
+    pub(super) fn add(&mut self, raw: Vec<u8>, log: RowLog) -> u64 {
+        let table = log.resolve();
+        let superseded = table.superseded();
+        if let Some(first) = table.series().first() {
+            let name = first.measurement().into();
+            let days = days(table.times());
+            self.list.push(Measured { raw: raw.into(), name, table, days });
+        }
+        superseded
+    }
+
+    /// Sorts the measurements, once all are there.
+    pub(super) fn finish(&mut self) {
+        // As on disk, so that what does not fit in memory is handed on in the same order.
+        self.list.sort_by(|one, two| one.raw.cmp(&two.raw));
+        self.days = join(self.list.iter().flat_map(|measured| &measured.days).copied());
+    }
+
+    /// The windows of a scope in which rows may stand, each inside one bucket.
+    pub(super) fn windows(&self, window: Window, filter: &Filter) -> Vec<Window> {
+        if filter.measurements.is_empty() && filter.excluded.is_empty() {
+            return by_bucket(meeting(&self.days, window));
+        }
+        let admitted = |measured: &&Measured| filter.admits_measurement(&measured.name);
+        let tables = self.list.iter().filter(admitted);
+        by_bucket(join(tables.flat_map(|measured| meeting(&measured.days, window))).into_iter())
+    }
+
+    pub(super) fn reader(&self, partition: &Partition) -> TableReader<'_> {
+        let (wanted, window) = (partition.measurement.clone(), partition.window);
+        let tables = self
+            .list
+            .iter()
+            .filter(move |measured| wanted.as_ref().is_none_or(|name| **name == *measured.name))
+            .filter(move |measured| meeting(&measured.days, window).next().is_some())
+            .map(move |measured| measured.table.blocks(window));
+        TableReader { tables: Box::new(tables), blocks: None }
+    }
+
+    /// Hands on every row in blocks of the given limits, by bucket and raw name.
+    pub(super) fn for_each_block(
+        &self,
+        limits: Limits,
+        mut each: impl FnMut(i64, &[u8], &Block) -> Result<()>,
+    ) -> Result<()> {
+        let mut groups: Vec<(i64, &[u8], &Table)> = Vec::new();
+        for measured in &self.list {
+            let windows = by_bucket(measured.days.iter().copied());
+            let mut buckets: Vec<i64> =
+                windows.iter().map(|window| BUCKET.cell(window.start).start).collect();
+            buckets.dedup();
+            groups.extend(buckets.iter().map(|bucket| (*bucket, &*measured.raw, &measured.table)));
+        }
+        groups.sort_unstable_by_key(|(bucket, raw, _)| (*bucket, *raw));
+        for (bucket, raw, table) in groups {
+            for block in table.blocks_within(BUCKET.cell(bucket), limits) {
+                each(bucket, raw, &block)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The days on which rows stand, neighbours joined.
+fn days(times: &[i64]) -> Vec<Window> {
+    let grid = Grid { duration: DAY };
+    let mut days: Vec<Window> = Vec::new();
+    for &time in times {
+        if days.last().is_none_or(|newest| !newest.contains(time)) {
+            days.push(grid.cell(time));
+        }
+    }
+    join(days.into_iter())
+}
+
+/// What of some days, sorted and apart from each other, lies in a window.
+pub(super) fn meeting(days: &[Window], window: Window) -> impl Iterator<Item = Window> + '_ {
+    let first = days.partition_point(|day| day.end <= window.start);
+    days[first..].iter().map_while(move |day| day.intersect(window))
+}
+
+/// Sorts windows and joins those that touch.
+pub(super) fn join(windows: impl Iterator<Item = Window>) -> Vec<Window> {
+    let mut windows: Vec<Window> = windows.collect();
+    windows.sort_unstable();
+    windows.dedup_by(|next, last| {
+        let touches = next.start <= last.end;
+        if touches {
+            last.end = last.end.max(next.end);
+        }
+        touches
+    });
+    windows.shrink_to_fit();
+    windows
+}
+
+/// Cuts windows at the bounds of buckets.
+pub(super) fn by_bucket(windows: impl Iterator<Item = Window>) -> Vec<Window> {
+    let mut cut = Vec::new();
+    for window in windows {
+        let mut rest = Some(window);
+        while let Some(window) = rest {
+            let bucket = BUCKET.cell(window.start);
+            cut.extend(window.intersect(bucket));
+            rest = window.intersect(Window { start: bucket.end, end: Window::ALL.end });
+        }
+    }
+    cut
+}
+
+/// The blocks of one table after the other.
+pub(super) struct TableReader<'a> {
+    tables: Box<dyn Iterator<Item = Blocks<'a>> + 'a>,
+    blocks: Option<Blocks<'a>>,
+}
+
+impl Reader for TableReader<'_> {
+    fn next_block(&mut self) -> Result<Option<Block>> {
+        loop {
+            if let Some(block) = self.blocks.as_mut().and_then(Iterator::next) {
+                return Ok(Some(block));
+            }
+            self.blocks = self.tables.next();
+            if self.blocks.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+}
