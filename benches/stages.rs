@@ -7,10 +7,11 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use gapless::block::Block;
 use gapless::block::log::RowLog;
-use gapless::digest::set::DigestSet;
+use gapless::digest::set::{Builder, DigestSet};
 use gapless::line::decode::{Decoder, Item, Options};
 use gapless::line::encode::Encoder;
 use gapless::line::key;
+use gapless::spill::Place;
 use gapless::window::Window;
 use std::fmt::Write;
 use std::hint::black_box;
@@ -52,11 +53,11 @@ fn decode(lines: &[u8]) -> RowLog {
 }
 
 fn digest(blocks: &[Block]) -> DigestSet {
-    let mut set = DigestSet::default();
+    let mut set = Builder::new(usize::MAX, Place::new(None));
     for block in blocks {
-        set.add_block(block, |_| true);
+        set.add_block(block, |_| true).unwrap();
     }
-    set.finish()
+    set.finish().unwrap()
 }
 
 fn encode(blocks: &[Block], out: &mut Vec<u8>) {

@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 
 /// What is told while work goes on. Called from worker threads; must not block for long.
@@ -78,6 +79,46 @@ fn consumers_gone() -> Error {
     ErrorKind::Panicked("every writer stopped".into()).into()
 }
 
+/// Lets so many bytes pass at once; who comes with more waits. What is larger than the whole passes
+/// alone.
+#[derive(Debug)]
+pub struct Gate {
+    bytes_max: usize,
+    inside: Mutex<usize>,
+    left: Condvar,
+}
+
+/// Bytes inside a [`Gate`], until it is dropped.
+#[derive(Debug)]
+pub struct Permit<'a> {
+    gate: &'a Gate,
+    bytes: usize,
+}
+
+impl Gate {
+    /// A gate for so many bytes.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, inside: Mutex::new(0), left: Condvar::new() }
+    }
+
+    /// Waits until there is room.
+    pub fn enter(&self, bytes: usize) -> Permit<'_> {
+        let full = |inside: &mut usize| *inside > 0 && *inside + bytes > self.bytes_max;
+        let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = self.left.wait_while(inside, full).unwrap_or_else(PoisonError::into_inner);
+        *inside += bytes;
+        Permit { gate: self, bytes }
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        *self.gate.inside.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.gate.left.notify_all();
+    }
+}
+
 fn join(workers: Vec<ScopedJoinHandle<'_, Result<()>>>) -> Result<()> {
     let mut first = Ok(());
     for worker in workers {
@@ -123,6 +164,23 @@ mod tests {
         });
         assert_eq!(outcome.unwrap_err().to_string(), "three");
         assert!(done.into_inner() < items.len());
+    }
+
+    #[test]
+    fn a_gate_lets_only_so_many_bytes_pass_at_once() {
+        let (gate, inside, most) = (Gate::new(10), AtomicUsize::new(0), AtomicUsize::new(0));
+        let items: Vec<usize> = (1..200).map(|item| item % 7 + 1).collect();
+        for_each(8, &items, |bytes| {
+            let _permit = gate.enter(*bytes);
+            let now = inside.fetch_add(*bytes, Ordering::SeqCst) + bytes;
+            most.fetch_max(now, Ordering::SeqCst);
+            thread::yield_now();
+            inside.fetch_sub(*bytes, Ordering::SeqCst);
+            Ok(())
+        })
+        .unwrap();
+        assert!((1..=10).contains(&most.into_inner()));
+        drop(gate.enter(1_000));
     }
 
     #[test]

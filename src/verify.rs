@@ -1,6 +1,8 @@
 //! `verify`: compares two sides unit by unit and changes neither.
 
-use crate::compare::{self, CellFinding, Counts, Digest, Findings, Options, PlaceFinding, Unit};
+use crate::compare::{
+    self, CellFinding, Counts, Digest, Findings, Options, PlaceFinding, Sides, Unit,
+};
 use crate::digest::node::Node;
 use crate::error::Result;
 use crate::pipeline::{self, Progress};
@@ -41,7 +43,7 @@ impl Outcome {
 
     /// Sorts the detail and cuts it to the limit.
     pub fn sort(&mut self, findings_max: usize) {
-        self.places.sort_by(|a, b| (a.series.key(), a.window).cmp(&(b.series.key(), b.window)));
+        self.places.sort_by(|a, b| a.order().cmp(&b.order()));
         self.cells.sort_by(|a, b| {
             (a.series.key(), a.time, &a.field).cmp(&(b.series.key(), b.time, &b.field))
         });
@@ -64,7 +66,7 @@ pub fn run(
 ) -> Result<Outcome> {
     let outcome = Mutex::new(Outcome::default());
     progress.units(units.len());
-    let compare = |unit: &Unit| {
+    pipeline::for_each(jobs, units, |unit| {
         let ours = match unit.source_lacks {
             true => Digest::default(),
             false => compare::digest(source, &unit.source, unit.window, options)?,
@@ -72,13 +74,10 @@ pub fn run(
         progress.read(ours.set.total().cells);
         let theirs = compare::digest(destination, &unit.destination, unit.window, options)?;
         progress.read(theirs.set.total().cells);
-        let findings = compare::compare((source, &ours), (destination, &theirs), unit, options)?;
+        let sides = Sides { source, ours: &ours, destination, theirs: &theirs };
+        let findings = compare::compare(sides, unit, options, |_, _| Ok(()))?;
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
         outcome.add(findings, options.findings_max);
-        Ok(())
-    };
-    pipeline::for_each(jobs, units, |unit| {
-        compare::in_parts(unit, &compare)?;
         progress.unit_done();
         Ok(())
     })?;

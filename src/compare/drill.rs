@@ -4,15 +4,16 @@
 //! destination's cells are held while the source's pass by.
 
 use super::{
-    CellFinding, Class, Counts, Digest, Findings, Options, OwnedValue, Unit, hour_window, series_of,
+    CellFinding, Class, Counts, Findings, Options, OwnedValue, Sides, Unit, hour_window,
+    measurement_of,
 };
 use crate::block::Block;
 use crate::digest::cell::{FieldHasher, KeyHash, SeriesHasher, ValueHash};
 use crate::digest::set::{BothSides, Place, hour_of};
 use crate::error::Result;
-use crate::plan::{Filter, Namespace, Scope};
+use crate::plan::{Filter, Namespace, Partition, Scope};
 use crate::series::Series;
-use crate::source::{Source, for_each_block};
+use crate::source::{Source, for_each_block, plan_or_nothing};
 use crate::value::Value;
 use crate::window::Window;
 use std::collections::{BTreeMap, HashMap};
@@ -23,29 +24,36 @@ const CELLS_HELD_MAX: u64 = 500_000;
 
 /// Differences of one measurement that are read again together.
 pub(super) struct Group {
-    measurement: Vec<u8>,
+    /// Unescaped; where it is unknown, all are read.
+    measurement: Option<Arc<[u8]>>,
     window: Window,
-    places: Vec<BothSides>,
+    places: Vec<Difference>,
+}
+
+/// A place that both sides hold and in which they differ.
+struct Difference {
+    place: Place,
+    source: u64,
+    destination: u64,
 }
 
 /// Groups differences by measurement and time, each group small enough to be held.
-pub(super) fn groups(
-    differences: Vec<BothSides>,
-    source: &Digest,
-    destination: &Digest,
-) -> Vec<Group> {
-    let mut by_measurement: BTreeMap<Vec<u8>, Vec<BothSides>> = BTreeMap::new();
-    for difference in differences {
-        if let Some(series) = series_of(difference.place.0, source, destination) {
-            by_measurement.entry(series.measurement().to_vec()).or_default().push(difference);
-        }
+pub(super) fn groups(differences: Vec<BothSides<'_>>, sides: Sides<'_>) -> Vec<Group> {
+    let mut by_measurement: BTreeMap<Option<Arc<[u8]>>, Vec<Difference>> = BTreeMap::new();
+    for both in differences {
+        let measurement = measurement_of(&both, sides);
+        by_measurement.entry(measurement).or_default().push(Difference {
+            place: both.place,
+            source: both.source_node().cells,
+            destination: both.destination_node().cells,
+        });
     }
     let mut groups: Vec<Group> = Vec::new();
     for (measurement, mut places) in by_measurement {
         places.sort_unstable_by_key(|difference| (difference.place.1, difference.place.0));
         let mut held = u64::MAX;
         for place in places {
-            let cells = place.source.cells + place.destination.cells;
+            let cells = place.source + place.destination;
             let window = hour_window(place.place.1);
             match groups.last_mut() {
                 // An hour that no difference lies in ends a group: it need not be read.
@@ -59,11 +67,8 @@ pub(super) fn groups(
                 }
                 _ => {
                     held = cells;
-                    groups.push(Group {
-                        measurement: measurement.clone(),
-                        window,
-                        places: vec![place],
-                    });
+                    let measurement = measurement.clone();
+                    groups.push(Group { measurement, window, places: vec![place] });
                 }
             }
         }
@@ -75,8 +80,7 @@ impl Group {
     /// The window in pieces that each hold about as many cells as may be held at once: a single
     /// hour of one series can hold more.
     fn slices(&self, window: Window) -> impl Iterator<Item = Window> + use<> {
-        let cells: u64 =
-            self.places.iter().map(|place| place.source.cells + place.destination.cells).sum();
+        let cells: u64 = self.places.iter().map(|place| place.source + place.destination).sum();
         let pieces = i64::try_from(cells.div_ceil(CELLS_HELD_MAX)).unwrap_or(1).max(1);
         let length = (window.end - window.start).div_euclid(pieces).max(1);
         let mut start = window.start;
@@ -92,10 +96,9 @@ impl Group {
 /// Reads the places of a group again and tells their cells apart.
 pub(super) struct Drill<'a> {
     group: &'a Group,
-    source: &'a Digest,
-    destination: &'a Digest,
-    /// What was found in each place; `source` and `destination` count what this reading met.
-    counts: HashMap<Place, Counts>,
+    /// What was found in each place, with its series once that was met; `source` and `destination`
+    /// count what this reading met.
+    counts: HashMap<Place, (Counts, Option<Arc<Series>>)>,
     /// Cells of the destination that were not met at the source yet. More than one has the same
     /// key where raw series keys share an identity.
     held: HashMap<KeyHash, Vec<Held>>,
@@ -111,29 +114,25 @@ struct Held {
 }
 
 impl<'a> Drill<'a> {
-    pub(super) fn new(group: &'a Group, source: &'a Digest, destination: &'a Digest) -> Self {
-        let counts = group.places.iter().map(|place| (place.place, Counts::default())).collect();
-        Self { group, source, destination, counts, held: HashMap::new() }
+    pub(super) fn new(group: &'a Group) -> Self {
+        let counts = group.places.iter().map(|place| (place.place, Default::default())).collect();
+        Self { group, counts, held: HashMap::new() }
     }
 
     pub(super) fn run(
         mut self,
-        source: &dyn Source,
-        destination: &dyn Source,
+        sides: Sides<'_>,
         unit: &Unit,
         options: &Options,
         findings: &mut Findings,
     ) -> Result<()> {
         let Some(window) = self.group.window.intersect(unit.window) else { return Ok(()) };
-        let mut filter = options.filter.clone();
-        if let Ok(measurement) = String::from_utf8(self.group.measurement.clone()) {
-            filter.measurements = vec![measurement];
-        }
+        let filter = only(self.group.measurement.as_deref(), &options.filter);
         for window in self.group.slices(window) {
-            self.each_cell(destination, &unit.destination, window, &filter, |this, cell| {
+            self.each_cell(sides.destination, &unit.destination, window, &filter, |this, cell| {
                 this.hold(cell);
             })?;
-            self.each_cell(source, &unit.source, window, &filter, |this, cell| {
+            self.each_cell(sides.source, &unit.source, window, &filter, |this, cell| {
                 this.meet(cell, options, findings);
             })?;
             self.extras(options, findings);
@@ -144,8 +143,9 @@ impl<'a> Drill<'a> {
 
     /// Keeps one cell of the destination until the source's cells pass by.
     fn hold(&mut self, cell: &Cell<'_>) {
-        if let Some(counts) = self.counts.get_mut(&cell.place) {
+        if let Some((counts, series)) = self.counts.get_mut(&cell.place) {
             counts.destination += 1;
+            series.get_or_insert_with(|| Arc::clone(cell.series));
         }
         self.held.entry(cell.hasher.key(cell.time)).or_default().push(Held {
             place: cell.place,
@@ -176,7 +176,8 @@ impl<'a> Drill<'a> {
     fn meet(&mut self, cell: &Cell<'_>, options: &Options, findings: &mut Findings) {
         let key = cell.hasher.key(cell.time);
         let held = self.counterpart(key, cell);
-        let Some(counts) = self.counts.get_mut(&cell.place) else { return };
+        let Some((counts, series)) = self.counts.get_mut(&cell.place) else { return };
+        series.get_or_insert_with(|| Arc::clone(cell.series));
         counts.source += 1;
         let class = match &held {
             None => {
@@ -225,7 +226,7 @@ impl<'a> Drill<'a> {
             (a.series.key(), a.time, &a.field).cmp(&(b.series.key(), b.time, &b.field))
         });
         for held in extra {
-            if let Some(counts) = self.counts.get_mut(&held.place) {
+            if let Some((counts, _)) = self.counts.get_mut(&held.place) {
                 counts.extra_in_destination += 1;
             }
             if findings.cells.len() < options.findings_max {
@@ -244,13 +245,13 @@ impl<'a> Drill<'a> {
     /// Adds the places to the findings. A place that this reading finds otherwise than its digest
     /// said changed meanwhile.
     fn finish(self, unit: &Unit, options: &Options, findings: &mut Findings) {
-        for place in &self.group.places {
-            let counts = self.counts[&place.place];
-            let same = counts.source == place.source.cells
-                && counts.destination == place.destination.cells;
+        let Self { group, mut counts, .. } = self;
+        for place in &group.places {
+            let (counts, series) = counts.remove(&place.place).unwrap_or_default();
+            let same = counts.source == place.source && counts.destination == place.destination;
             if !same || counts.different() == 0 {
-                let cells = counts.source.max(place.source.cells);
-                findings.counts.unstable += cells.max(place.destination.cells);
+                let cells = counts.source.max(place.source);
+                findings.counts.unstable += cells.max(place.destination);
                 continue;
             }
             findings.counts.matched += counts.matched;
@@ -258,9 +259,8 @@ impl<'a> Drill<'a> {
             findings.counts.extra_in_destination += counts.extra_in_destination;
             findings.counts.value_changed += counts.value_changed;
             findings.counts.type_changed += counts.type_changed;
-            if let Some(series) = series_of(place.place.0, self.source, self.destination) {
-                findings.add_place(series, place.place, counts, unit, options);
-            }
+            let measurement = group.measurement.clone();
+            findings.add_place(place.place, measurement, series, counts, unit, options);
         }
     }
 
@@ -273,12 +273,8 @@ impl<'a> Drill<'a> {
         filter: &Filter,
         mut each: impl FnMut(&mut Self, &Cell<'_>),
     ) -> Result<()> {
-        let measurement = Some(self.group.measurement.clone());
-        let mut partitions = side.plan(&Scope::new(namespace, window, filter))?;
-        partitions.retain(|one| one.measurement.is_none() || one.measurement == measurement);
-        for partition in &mut partitions {
-            partition.measurement.clone_from(&measurement);
-        }
+        let measurement = self.group.measurement.as_deref();
+        let partitions = partitions_of(side, measurement, namespace, window, filter)?;
         for_each_block(side, &partitions, |block| {
             self.each_cell_of(block, filter, &mut each);
             Ok(())
@@ -309,6 +305,32 @@ impl<'a> Drill<'a> {
             }
         }
     }
+}
+
+/// A filter that admits no other measurement, where it can be expressed.
+pub(super) fn only(measurement: Option<&[u8]>, filter: &Filter) -> Filter {
+    let mut filter = filter.clone();
+    if let Some(name) = measurement.and_then(|name| std::str::from_utf8(name).ok()) {
+        filter.measurements = vec![name.to_owned()];
+    }
+    filter
+}
+
+/// The partitions of one measurement, or of all where it is unknown.
+pub(super) fn partitions_of(
+    side: &dyn Source,
+    measurement: Option<&[u8]>,
+    namespace: &Namespace,
+    window: Window,
+    filter: &Filter,
+) -> Result<Vec<Partition>> {
+    let mut partitions = plan_or_nothing(side, &Scope::new(namespace, window, filter))?;
+    let Some(name) = measurement else { return Ok(partitions) };
+    partitions.retain(|one| one.measurement.as_ref().is_none_or(|other| other == name));
+    for partition in &mut partitions {
+        partition.measurement = Some(name.to_vec());
+    }
+    Ok(partitions)
 }
 
 /// One cell while a block is gone through.

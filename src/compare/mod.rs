@@ -1,20 +1,23 @@
 //! Compares one unit of two sides: digests first, cells only where the digests differ.
 //!
 //! A unit is a namespace and a window. Each side is read once and gives a set of digests by series
-//! and hour; the sets are merge-joined. Where a place is missing on one side, its cells are counted
-//! without a further look; where both hold something else, that place is read again on both sides
-//! and the cells are told apart. Nothing here knows what will be done with the answer.
+//! and hour; the sets are merge-joined, one range of series hashes after the other, so that memory
+//! stays bounded however many series there are. Where a place is missing on one side, its cells are
+//! counted without a further look; where both hold something else, that place is read again on both
+//! sides and the cells are told apart. Nothing here knows what will be done with the answer.
 
 mod drill;
+mod name;
 
 use self::drill::{Drill, groups};
 use crate::digest::cell::{KeyHash, SeriesHash};
 use crate::digest::node::Node;
-use crate::digest::set::{self, BothSides, DigestSet, Place};
-use crate::error::{Error, ErrorKind, Result};
+use crate::digest::set::{self, BothSides, Builder, DigestSet, HashRange, Leaf, Place};
+use crate::error::Result;
 use crate::plan::{Filter, Namespace, Scope};
 use crate::series::Series;
 use crate::source::{Source, for_each_block, plan_or_nothing};
+use crate::spill;
 use crate::types::TypeTable;
 use crate::value::Value;
 use crate::window::{HOUR, Window};
@@ -40,8 +43,10 @@ pub struct Unit {
 pub struct Options {
     /// Series to compare.
     pub filter: Filter,
-    /// Bytes that the digests of one side of one unit may take.
+    /// Bytes that the digests of one side of one unit may take in memory.
     pub memory_max: usize,
+    /// Where digests go that do not fit in memory.
+    pub spill: spill::Place,
     /// Findings that are kept with their values; counts go on beyond.
     pub findings_max: usize,
     /// Tell apart even the cells of places that the destination lacks altogether.
@@ -129,12 +134,24 @@ pub enum Class {
 /// A place in which the sides differ, with its counts.
 #[derive(Clone, Debug)]
 pub struct PlaceFinding {
-    /// The series.
-    pub series: Arc<Series>,
+    /// Hash of the series.
+    pub hash: SeriesHash,
+    /// The measurement, unescaped, where it is known.
+    measurement: Option<Arc<[u8]>>,
+    /// The series; unknown until it was met, and for ever where it is gone by then.
+    pub series: Option<Arc<Series>>,
     /// The hour, cut to the unit.
     pub window: Window,
     /// Counts of this place.
     pub counts: Counts,
+}
+
+impl PlaceFinding {
+    /// By what findings are sorted.
+    #[must_use]
+    pub fn order(&self) -> (Option<&[u8]>, SeriesHash, Window) {
+        (self.series.as_ref().map(|series| series.key()), self.hash, self.window)
+    }
 }
 
 /// A cell in which the sides differ, with both values.
@@ -187,6 +204,8 @@ impl OwnedValue {
 /// Cells that the destination lacks.
 #[derive(Debug, Default)]
 pub struct Missing {
+    /// It holds nothing at all: every cell is missing, and none is named here.
+    pub everything: bool,
     /// Places that it lacks altogether.
     pub places: HashSet<Place>,
     /// Places that it cannot show, so that nobody can say what it lacks there.
@@ -219,63 +238,21 @@ pub struct Findings {
 /// Reads one side of a unit and digests it.
 ///
 /// # Errors
-/// Where the side cannot be read, or its digests take more than `options.memory_max`.
+/// Where the side cannot be read, or digests that do not fit in memory cannot be written to disk.
 pub fn digest(
     side: &dyn Source,
     namespace: &Namespace,
     window: Window,
     options: &Options,
 ) -> Result<Digest> {
-    let mut set = DigestSet::default();
+    let mut set = Builder::new(options.memory_max, options.spill.clone());
     let mut types = TypeTable::default();
     let partitions = plan_or_nothing(side, &Scope::new(namespace, window, &options.filter))?;
     for_each_block(side, &partitions, |block| {
-        set.add_block(block, |series| options.filter.admits(series));
         types.add_block(block, |series| options.filter.admits(series));
-        within_memory(&set, side, window, options.memory_max)
+        set.add_block(block, |series| options.filter.admits(series))
     })?;
-    Ok(Digest { set: set.finish(), types })
-}
-
-fn within_memory(set: &DigestSet, side: &dyn Source, window: Window, max: usize) -> Result<()> {
-    if set.memory() <= max {
-        return Ok(());
-    }
-    let what = format!("the digests of {} from {window}", side.name());
-    let limit = ErrorKind::Limit { what, max: format!("{} MiB of --memory", max >> 20) };
-    Err(Error::from(limit)
-        .with_next("give a larger --memory, or a shorter window with --start and --end"))
-}
-
-impl Unit {
-    /// Two halves that part at an hour, so that no place lies in both; nothing where there is only
-    /// one hour.
-    #[must_use]
-    pub fn halves(&self) -> Option<[Self; 2]> {
-        let (first, last) = (set::hour_of(self.window.start), set::hour_of(self.window.end - 1));
-        let middle = (first + (last - first).div_euclid(2) + 1) * HOUR;
-        let part = |window: Window| Self { window, ..self.clone() };
-        (first < last).then(|| {
-            [
-                part(Window { start: self.window.start, end: middle }),
-                part(Window { start: middle, end: self.window.end }),
-            ]
-        })
-    }
-}
-
-/// Does `work` on a unit or, where that needs too much memory, on its halves, one after the other.
-///
-/// # Errors
-/// Where `work` fails for another reason, or a single hour is too much.
-pub fn in_parts(unit: &Unit, work: &dyn Fn(&Unit) -> Result<()>) -> Result<()> {
-    match work(unit) {
-        Err(error) if matches!(error.kind(), ErrorKind::Limit { .. }) => {
-            let Some(halves) = unit.halves() else { return Err(error) };
-            halves.iter().try_for_each(|half| in_parts(half, work))
-        }
-        outcome => outcome,
-    }
+    Ok(Digest { set: set.finish()?, types })
 }
 
 /// Counts the cells of one side.
@@ -301,63 +278,93 @@ pub fn count(
     Ok(cells)
 }
 
-/// Compares the digests of one unit and tells the cells apart where they differ.
+/// The two sides of one unit, digested.
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "sources do not ask for Debug")]
+pub struct Sides<'a> {
+    /// Reads the source.
+    pub source: &'a dyn Source,
+    /// What it held.
+    pub ours: &'a Digest,
+    /// Reads the destination.
+    pub destination: &'a dyn Source,
+    /// What it held.
+    pub theirs: &'a Digest,
+}
+
+/// Compares the digests of one unit, tells the cells apart where they differ, and names the series
+/// of the findings. What is missing is handed to `each`, for one range of series after the other.
 ///
 /// # Errors
-/// Where a side cannot be read again.
+/// Where a side cannot be read again, or `each` fails.
 pub fn compare(
-    source: (&dyn Source, &Digest),
-    destination: (&dyn Source, &Digest),
+    sides: Sides<'_>,
     unit: &Unit,
     options: &Options,
+    mut each: impl FnMut(&Counts, &Missing) -> Result<()>,
 ) -> Result<Findings> {
-    let mut findings = Findings {
-        source: source.1.set.total(),
-        destination: destination.1.set.total(),
+    let mut all = Findings {
+        source: sides.ours.set.total(),
+        destination: sides.theirs.set.total(),
         ..Findings::default()
     };
-    findings.counts.source = findings.source.cells;
-    findings.counts.destination = findings.destination.cells;
-    let hidden = hidden(source, destination);
+    all.counts.source = all.source.cells;
+    all.counts.destination = all.destination.cells;
+    for range in set::ranges(&sides.ours.set, &sides.theirs.set, 2 * options.memory_max) {
+        let mut found = compare_range(sides, unit, range, options)?;
+        each(&found.counts, &found.missing)?;
+        all.counts += found.counts;
+        all.places.append(&mut found.places);
+        all.places.truncate(options.findings_max);
+        all.cells.append(&mut found.cells);
+        all.cells.truncate(options.findings_max);
+    }
+    name::places(&mut all.places, sides, unit, &options.filter)?;
+    Ok(all)
+}
+
+/// Compares one range of series. The totals are not counted here.
+fn compare_range(
+    sides: Sides<'_>,
+    unit: &Unit,
+    range: HashRange,
+    options: &Options,
+) -> Result<Findings> {
+    let (ours, theirs) = (sides.ours.set.leaves(range)?, sides.theirs.set.leaves(range)?);
+    let mut findings = Findings::default();
+    let hidden = hidden(sides, &ours, &theirs);
     let mut again = Vec::new();
-    for place in set::join(source.1.set.leaves(), destination.1.set.leaves()) {
-        let lacks = place.destination.cells == 0 && !options.drill_missing;
+    for place in set::join(&ours, &theirs) {
+        let lacks = place.destination.is_none() && !options.drill_missing;
         if hidden.contains(&place.place.0) {
             findings.hidden_place(&place, options);
-        } else if place.source == place.destination {
-            findings.counts.matched += place.source.cells;
-        } else if place.source.cells == 0 || lacks {
-            findings.whole_place(&place, source.1, destination.1, unit, options);
+        } else if place.source_node() == place.destination_node() {
+            findings.counts.matched += place.source_node().cells;
+        } else if place.source.is_none() || lacks {
+            findings.whole_place(&place, sides, unit, options);
         } else {
             again.push(place);
         }
     }
-    for group in groups(again, source.1, destination.1) {
-        Drill::new(&group, source.1, destination.1).run(
-            source.0,
-            destination.0,
-            unit,
-            options,
-            &mut findings,
-        )?;
+    for group in groups(again, sides) {
+        Drill::new(&group).run(sides, unit, options, &mut findings)?;
     }
     Ok(findings)
 }
 
 /// Series that one of the sides cannot show although the other holds them.
-fn hidden(
-    source: (&dyn Source, &Digest),
-    destination: (&dyn Source, &Digest),
-) -> HashSet<SeriesHash> {
-    if source.0.sees_raw_keys() == destination.0.sees_raw_keys() {
+fn hidden(sides: Sides<'_>, ours: &[Leaf], theirs: &[Leaf]) -> HashSet<SeriesHash> {
+    if sides.source.sees_raw_keys() == sides.destination.sees_raw_keys() {
         return HashSet::new();
     }
-    source.1.set.hidden_from_queries().chain(destination.1.set.hidden_from_queries()).collect()
+    set::hidden_from_queries(ours).chain(set::hidden_from_queries(theirs)).collect()
 }
 
-/// The series of a place, by either side's dictionary.
-fn series_of(hash: SeriesHash, source: &Digest, destination: &Digest) -> Option<Arc<Series>> {
-    source.set.series(hash).chain(destination.set.series(hash)).next().cloned()
+/// The measurement of a place, by either side's names.
+fn measurement_of(place: &BothSides<'_>, sides: Sides<'_>) -> Option<Arc<[u8]>> {
+    let ours = place.source.and_then(|leaf| sides.ours.set.measurement(leaf));
+    let theirs = || place.destination.and_then(|leaf| sides.theirs.set.measurement(leaf));
+    ours.or_else(theirs).cloned()
 }
 
 impl Findings {
@@ -368,53 +375,64 @@ impl Findings {
         Self { counts, source, ..Self::default() }
     }
 
+    /// What is known where the destination holds nothing.
+    #[must_use]
+    pub fn all_missing(source: Node) -> Self {
+        let mut findings = Self::of_source(source);
+        findings.counts.missing_in_destination = source.cells;
+        findings
+    }
+
     /// Records a place that only one side holds.
     fn whole_place(
         &mut self,
-        difference: &BothSides,
-        source: &Digest,
-        destination: &Digest,
+        place: &BothSides<'_>,
+        sides: Sides<'_>,
         unit: &Unit,
         options: &Options,
     ) {
+        let (source, destination) = (place.source_node().cells, place.destination_node().cells);
         let counts = Counts {
-            source: difference.source.cells,
-            destination: difference.destination.cells,
-            missing_in_destination: difference.source.cells,
-            extra_in_destination: difference.destination.cells,
+            source,
+            destination,
+            missing_in_destination: source,
+            extra_in_destination: destination,
             ..Counts::default()
         };
-        if difference.source.cells > 0 && options.note_missing {
-            self.missing.places.insert(difference.place);
+        if source > 0 && options.note_missing {
+            self.missing.places.insert(place.place);
         }
-        self.counts.missing_in_destination += counts.missing_in_destination;
-        self.counts.extra_in_destination += counts.extra_in_destination;
-        if let Some(series) = series_of(difference.place.0, source, destination) {
-            self.add_place(series, difference.place, counts, unit, options);
+        self.counts.missing_in_destination += source;
+        self.counts.extra_in_destination += destination;
+        if self.places.len() < options.findings_max {
+            let measurement = measurement_of(place, sides);
+            self.add_place(place.place, measurement, None, counts, unit, options);
         }
     }
 
     fn add_place(
         &mut self,
-        series: Arc<Series>,
-        place: Place,
+        (hash, hour): Place,
+        measurement: Option<Arc<[u8]>>,
+        series: Option<Arc<Series>>,
         counts: Counts,
         unit: &Unit,
         options: &Options,
     ) {
         if self.places.len() < options.findings_max
-            && let Some(window) = hour_window(place.1).intersect(unit.window)
+            && let Some(window) = hour_window(hour).intersect(unit.window)
         {
-            self.places.push(PlaceFinding { series, window, counts });
+            self.places.push(PlaceFinding { hash, measurement, series, window, counts });
         }
     }
 
     /// Counts the cells of a hidden series in one place. What the destination shows there may be
     /// newer than the source, so only a place that shows nothing counts as lacking.
-    fn hidden_place(&mut self, place: &BothSides, options: &Options) {
-        self.counts.unprovable += place.source.cells.max(place.destination.cells);
-        let sendable = place.destination.cells == 0 || options.note_changed;
-        if options.note_missing && place.source.cells > 0 && sendable {
+    fn hidden_place(&mut self, place: &BothSides<'_>, options: &Options) {
+        let (source, destination) = (place.source_node().cells, place.destination_node().cells);
+        self.counts.unprovable += source.max(destination);
+        let sendable = destination == 0 || options.note_changed;
+        if options.note_missing && source > 0 && sendable {
             self.missing.unprovable.insert(place.place);
         }
     }

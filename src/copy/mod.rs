@@ -8,13 +8,13 @@
 mod sender;
 
 use self::sender::Sender;
-use crate::compare::{self, Digest, Findings, Missing, Unit};
+use crate::compare::{self, Digest, Findings, Missing, Sides, Unit};
 use crate::digest::cell::{KeyHash, SeriesHasher};
 use crate::digest::set::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{self, Decoder, Item};
 use crate::line::{Precision, key};
-use crate::pipeline::{self, Progress};
+use crate::pipeline::{self, Gate, Permit, Progress};
 use crate::plan::{Namespace, Scope};
 use crate::reject::Rejects;
 use crate::series::Printable;
@@ -43,8 +43,12 @@ pub struct Options {
     pub batch_rows: u64,
     /// Bytes at which a batch is closed.
     pub batch_bytes: usize,
+    /// Bytes of batches under way at once, over all units.
+    pub in_flight_bytes: usize,
     /// Send what the destination holds with another value, too.
     pub overwrite: bool,
+    /// Nothing is stored, whatever the sink says: what is sent is only counted.
+    pub dry_run: bool,
     /// The source takes writes while it is read.
     pub live: bool,
     /// The destination is a server: it keeps one type for a field and shard group, and cannot open
@@ -108,10 +112,11 @@ pub fn run(
     rejects: &Rejects,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let copy = Copy { source, destination, options, rejects, progress, outcome: Mutex::default() };
+    let (gate, outcome) = (Gate::new(options.in_flight_bytes), Mutex::default());
+    let copy = Copy { source, destination, options, rejects, progress, gate, outcome };
     progress.units(units.len());
     pipeline::for_each(UNITS_OPEN.min(options.jobs), units, |unit| {
-        compare::in_parts(unit, &|unit| copy.unit(unit))?;
+        copy.unit(unit)?;
         progress.unit_done();
         Ok(())
     })?;
@@ -123,12 +128,34 @@ pub fn run(
 /// What was done to one unit so far.
 #[derive(Default)]
 struct Filled {
-    /// Places that were empty and are filled by this copy: whatever stands there, it wrote.
+    /// Everything that stands in the unit was written by this copy.
+    everything: bool,
+    /// Places that were empty and are filled by this copy: whatever stands there, it wrote. Beyond
+    /// a limit they are not kept: a value that changes there meanwhile is then a conflict.
     places: HashSet<Place>,
     /// Cells that were rejected.
     rejected: HashSet<KeyHash>,
     /// The source changed since it was sent.
     moving: bool,
+}
+
+impl Filled {
+    fn filled(&self, place: &Place) -> bool {
+        self.everything || self.places.contains(place)
+    }
+}
+
+/// What a comparison found, and what follows from it.
+#[derive(Default)]
+struct Judged {
+    findings: Findings,
+    /// Cells of places that were told apart which the destination lacks although nobody rejected
+    /// them.
+    left: u64,
+    /// The destination lacks something that was sent.
+    lacks: bool,
+    /// Something is to be sent, or was.
+    wants: bool,
 }
 
 struct Copy<'a> {
@@ -137,76 +164,128 @@ struct Copy<'a> {
     options: &'a Options,
     rejects: &'a Rejects,
     progress: &'a dyn Progress,
+    gate: Gate,
     outcome: Mutex<Outcome>,
 }
 
 impl Copy<'_> {
     fn unit(&self, unit: &Unit) -> Result<()> {
+        let sink = self.destination.sink;
         let mut ours = self.digest(self.source, &unit.source, unit)?;
         let mut theirs = self.digest_destination(unit)?;
-        let mut findings = self.compare(&ours, &theirs, unit, false)?;
-        self.outcome().sent.already_there += findings.counts.matched;
         let mut sent = Filled::default();
-        for round in 0..ROUNDS_MAX {
-            if !self.wants(&findings.missing, &sent) {
+        let mut judged = self.send_missing(&ours, &theirs, unit, &mut sent)?;
+        self.outcome().sent.already_there += judged.findings.counts.matched;
+        for round in 1..=ROUNDS_MAX {
+            if !judged.wants {
                 break;
             }
-            let sink = self.destination.sink;
-            if round > 0 && sink.reopen_unit(&unit.destination, unit.window)? {
-                findings = self.compare(&ours, &Digest::default(), unit, false)?;
-            }
-            self.refuse_type_conflicts(&ours, &theirs, unit)?;
-            sent.places.extend(&findings.missing.places);
-            sent.rejected.extend(self.send(unit, &findings.missing, &sent)?);
             sink.close_unit(&unit.destination, unit.window)?;
-            if self.destination.reader.is_none() {
+            if self.destination.reader.is_none() || self.options.dry_run {
                 break;
             }
-            (theirs, findings) = self.read_back(&ours, unit, &sent)?;
+            (theirs, judged) = self.read_back(&ours, unit, &sent)?;
             if !self.options.live {
                 break;
             }
             let before = ours.set.total();
             ours = self.digest(self.source, &unit.source, unit)?;
             sent.moving = before != ours.set.total();
-            findings = self.compare_sent(&ours, &theirs, unit, &sent)?;
+            judged = self.judge(&ours, &theirs, unit, &sent)?;
+            if judged.wants && round < ROUNDS_MAX {
+                if sink.reopen_unit(&unit.destination, unit.window)? {
+                    theirs = Digest::default();
+                }
+                judged = self.send_missing(&ours, &theirs, unit, &mut sent)?;
+            }
         }
-        self.record(findings, &sent);
-        Ok(())
+        self.record(judged, &sent)
+    }
+
+    /// Compares and sends what is missing.
+    fn send_missing(
+        &self,
+        ours: &Digest,
+        theirs: &Digest,
+        unit: &Unit,
+        sent: &mut Filled,
+    ) -> Result<Judged> {
+        self.refuse_type_conflicts(ours, theirs, unit)?;
+        if theirs.set.total().cells == 0 {
+            let findings = Findings::all_missing(ours.set.total());
+            let wants = findings.counts.source > 0;
+            if wants {
+                let everything = Missing { everything: true, ..Missing::default() };
+                let rejected = self.send(unit, &everything, sent)?;
+                sent.everything = true;
+                self.keep_rejected(sent, rejected)?;
+            }
+            return Ok(Judged { findings, wants, ..Judged::default() });
+        }
+        let mut wants = false;
+        let findings = self.compare(ours, theirs, unit, false, |missing| {
+            if !self.wants(missing, sent) {
+                return Ok(());
+            }
+            wants = true;
+            let room = self.kept_max().saturating_sub(sent.places.len());
+            sent.places.extend(missing.places.iter().take(room));
+            let rejected = self.send(unit, missing, sent)?;
+            self.keep_rejected(sent, rejected)
+        })?;
+        Ok(Judged { findings, wants, ..Judged::default() })
+    }
+
+    /// Places, or cells, of a unit that are kept in memory.
+    fn kept_max(&self) -> usize {
+        self.options.compare.memory_max / size_of::<Place>()
+    }
+
+    fn keep_rejected(&self, sent: &mut Filled, rejected: HashSet<KeyHash>) -> Result<()> {
+        sent.rejected.extend(rejected);
+        if sent.rejected.len() <= self.kept_max() {
+            return Ok(());
+        }
+        let what = "the number of cells of one shard group that were rejected".into();
+        let limit = ErrorKind::Limit { what, max: format!("{} (by --memory)", self.kept_max()) };
+        Err(Error::from(limit).with_next(
+            "see the reject file for the reasons; leave measurements out with --exclude, or give a \
+             larger --memory",
+        ))
     }
 
     /// Reads the destination again until it shows what was sent: a cluster may lag behind what it
     /// acknowledged. What it then holds is recorded.
-    fn read_back(&self, ours: &Digest, unit: &Unit, sent: &Filled) -> Result<(Digest, Findings)> {
+    fn read_back(&self, ours: &Digest, unit: &Unit, sent: &Filled) -> Result<(Digest, Judged)> {
         let mut pauses = READ_AGAIN.iter();
         loop {
             let theirs = self.digest_destination(unit)?;
-            let findings = self.compare_sent(ours, &theirs, unit, sent)?;
-            let missing = &findings.missing;
-            let lacks = !missing.places.is_empty() || !missing.cells.is_empty();
-            if let Some(pause) = pauses.next().filter(|_| lacks) {
+            let judged = self.judge(ours, &theirs, unit, sent)?;
+            if let Some(pause) = pauses.next().filter(|_| judged.lacks) {
                 std::thread::sleep(*pause);
                 continue;
             }
             let (total, sink) = (theirs.set.total(), self.destination.sink);
             sink.record_unit(&unit.destination, unit.window, total, &theirs.types)?;
-            return Ok((theirs, findings));
+            return Ok((theirs, judged));
         }
     }
 
     /// Compares what was sent with what is there, leaving out what was rejected.
-    fn compare_sent(
-        &self,
-        ours: &Digest,
-        theirs: &Digest,
-        unit: &Unit,
-        sent: &Filled,
-    ) -> Result<Findings> {
-        let mut findings = self.compare(ours, theirs, unit, !sent.rejected.is_empty())?;
-        // Nobody will ever see them at the destination: once is all that can be done.
-        findings.missing.unprovable.clear();
-        findings.missing.cells.retain(|cell| !sent.rejected.contains(cell));
-        Ok(findings)
+    fn judge(&self, ours: &Digest, theirs: &Digest, unit: &Unit, sent: &Filled) -> Result<Judged> {
+        let mut judged = Judged::default();
+        let drill_missing = !sent.rejected.is_empty();
+        judged.findings = self.compare(ours, theirs, unit, drill_missing, |missing| {
+            let left = missing.cells.difference(&sent.rejected).count() as u64;
+            judged.left += left;
+            let lacks = left > 0 || !missing.places.is_empty();
+            judged.lacks |= lacks;
+            // What is unprovable nobody will ever see at the destination: to send it once is all
+            // that can be done.
+            judged.wants |= lacks || self.wants_changed(missing, sent);
+            Ok(())
+        })?;
+        Ok(judged)
     }
 
     fn digest(&self, side: &dyn Source, namespace: &Namespace, unit: &Unit) -> Result<Digest> {
@@ -228,24 +307,30 @@ impl Copy<'_> {
         theirs: &Digest,
         unit: &Unit,
         drill_missing: bool,
+        mut each: impl FnMut(&Missing) -> Result<()>,
     ) -> Result<Findings> {
         // Without a reader nothing is held, and nothing is read again.
-        let reader = self.destination.reader.unwrap_or(self.source);
+        let destination = self.destination.reader.unwrap_or(self.source);
         let options = compare::Options {
             drill_missing,
             note_missing: true,
             note_changed: self.options.overwrite || self.options.live,
             ..self.options.compare.clone()
         };
-        compare::compare((self.source, ours), (reader, theirs), unit, &options)
+        let sides = Sides { source: self.source, ours, destination, theirs };
+        compare::compare(sides, unit, &options, |_, missing| each(missing))
     }
 
     fn wants(&self, missing: &Missing, sent: &Filled) -> bool {
         !missing.places.is_empty()
             || !missing.unprovable.is_empty()
             || !missing.cells.is_empty()
-            || (self.options.overwrite && !missing.changed.is_empty())
-            || (!missing.changed.is_empty() && !missing.partial.is_disjoint(&sent.places))
+            || self.wants_changed(missing, sent)
+    }
+
+    fn wants_changed(&self, missing: &Missing, sent: &Filled) -> bool {
+        let ours = || missing.partial.iter().any(|place| sent.filled(place));
+        !missing.changed.is_empty() && (self.options.overwrite || ours())
     }
 
     /// A server keeps the type that comes first; with parallel batches that would be chance.
@@ -275,7 +360,11 @@ impl Copy<'_> {
         pipeline::fan_out(
             writers,
             |push| {
-                let mut sender = Sender::new(self, unit, (missing, sent), &rejected, push);
+                let mut push = |batch: Batch| {
+                    let permit = self.gate.enter(batch.body.len());
+                    push((batch, permit))
+                };
+                let mut sender = Sender::new(self, unit, (missing, sent), &rejected, &mut push);
                 let filter = &self.options.compare.filter;
                 let scope = Scope::new(&unit.source, unit.window, filter);
                 for_each_block(self.source, &self.source.plan(&scope)?, |block| {
@@ -283,7 +372,7 @@ impl Copy<'_> {
                 })?;
                 sender.flush()
             },
-            |batch: Batch| self.write(batch, unit, &rejected),
+            |(batch, _permit): (Batch, Permit<'_>)| self.write(batch, unit, &rejected),
         )?;
         Ok(rejected.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
@@ -311,17 +400,18 @@ impl Copy<'_> {
 
     /// Adds the unit's last comparison. What is still missing was rejected, or lost, or came to the
     /// source after it was read.
-    fn record(&self, mut findings: Findings, sent: &Filled) {
+    fn record(&self, judged: Judged, sent: &Filled) -> Result<()> {
+        let Judged { mut findings, left, .. } = judged;
         let mut outcome = self.outcome();
         if self.destination.reader.is_none() {
             outcome.sent.rejected += sent.rejected.len() as u64;
             findings = Findings::of_source(findings.source);
+        } else if self.options.dry_run {
+            outcome.sent.rejected += sent.rejected.len() as u64;
         } else {
             let missing = findings.counts.missing_in_destination;
-            // With rejected cells every place was told apart, and `cells` holds those that are
-            // missing although nobody rejected them.
-            let all = sent.rejected.is_empty();
-            let left = if all { missing } else { findings.missing.cells.len() as u64 };
+            // With rejected cells every place was told apart.
+            let left = if sent.rejected.is_empty() { missing } else { left };
             outcome.sent.rejected += missing.saturating_sub(left);
             if sent.moving {
                 findings.counts.missing_in_destination -= left.min(missing);
@@ -331,6 +421,7 @@ impl Copy<'_> {
             }
         }
         outcome.verified.add(findings, self.options.compare.findings_max);
+        Ok(())
     }
 
     fn outcome(&self) -> MutexGuard<'_, Outcome> {

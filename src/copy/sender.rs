@@ -112,6 +112,9 @@ impl<'a> Sender<'a> {
         row: usize,
         hasher: &mut SeriesHasher,
     ) -> Option<Option<Vec<bool>>> {
+        if self.missing.everything {
+            return Some(None);
+        }
         let time = block.times()[row];
         let place = (hasher.series(), hour_of(time));
         if self.missing.places.contains(&place) || self.missing.unprovable.contains(&place) {
@@ -120,7 +123,7 @@ impl<'a> Sender<'a> {
         if !self.missing.partial.contains(&place) {
             return None;
         }
-        let overwrite = self.copy.options.overwrite || self.filled.places.contains(&place);
+        let overwrite = self.copy.options.overwrite || self.filled.filled(&place);
         let mask = block.columns().iter().map(|column| {
             let key = hasher.field(&column.field, column.field_type()).key(time);
             self.missing.cells.contains(&key) || (overwrite && self.missing.changed.contains(&key))

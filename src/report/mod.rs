@@ -358,7 +358,10 @@ fn digest(node: Node) -> Digest {
 
 fn place(finding: &PlaceFinding) -> Place {
     Place {
-        series: finding.series.to_string(),
+        series: finding.series.as_ref().map_or_else(
+            || format!("(a series that is gone, hash {:032x})", finding.hash.0),
+            ToString::to_string,
+        ),
         start: finding.window.start,
         end: finding.window.end,
         counts: finding.counts,

@@ -20,6 +20,8 @@ use std::path::Path;
 
 /// Findings that are kept with their values.
 const FINDINGS_MAX: usize = 10_000;
+/// One of so many parts of the memory is for digests; half of it is for a line file's rows.
+const DIGEST_SHARE: usize = 4;
 /// A password file longer than this is not one.
 const PASSWORD_MAX: u64 = 4_096;
 /// Nanoseconds by which a retention floor is raised: it moves while data are on their way.
@@ -174,7 +176,8 @@ impl Job {
         compare::Options {
             filter: self.settings.filter.clone(),
             // Both sides of each unit.
-            memory_max: self.settings.memory / (2 * parallel.max(1)),
+            memory_max: self.settings.memory / DIGEST_SHARE / (2 * parallel.max(1)),
+            spill: self.settings.spill.clone(),
             findings_max: FINDINGS_MAX,
             drill_missing: false,
             note_missing: false,

@@ -31,6 +31,9 @@ const BATCH_ROWS: u64 = 20_000;
 /// Bytes at which a write request is closed; a server refuses 25 MB.
 const BATCH_BYTES: usize = 4 << 20;
 
+/// One of so many parts of the memory is for batches that are under way.
+const IN_FLIGHT_SHARE: usize = 8;
+
 /// Runs `copy`.
 ///
 /// # Errors
@@ -67,7 +70,9 @@ pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
         jobs: job.settings.jobs,
         batch_rows: BATCH_ROWS,
         batch_bytes: BATCH_BYTES,
+        in_flight_bytes: job.settings.memory / IN_FLIGHT_SHARE,
         overwrite: arguments.overwrite,
+        dry_run: false,
         live: job.side.clock.is_some(),
         server: destination.is_server(),
     };

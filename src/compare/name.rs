@@ -1,0 +1,84 @@
+//! Finds the series of places that are known by their hash only: they are read once more, as far as
+//! it takes to meet them.
+
+use super::drill::{only, partitions_of};
+use super::{PlaceFinding, Sides, Unit};
+use crate::digest::cell::{SeriesHash, SeriesHasher};
+use crate::error::Result;
+use crate::plan::{Filter, Namespace};
+use crate::series::Series;
+use crate::source::Source;
+use crate::window::Window;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Names the series of places that have none yet. A series that is gone meanwhile stays without.
+pub(super) fn places(
+    places: &mut [PlaceFinding],
+    sides: Sides<'_>,
+    unit: &Unit,
+    filter: &Filter,
+) -> Result<()> {
+    // Each series is looked for in one of its places, on a side that held it there.
+    let mut wanted: BTreeMap<Search, Vec<SeriesHash>> = BTreeMap::new();
+    let mut found: HashMap<SeriesHash, Option<Arc<Series>>> = HashMap::new();
+    for place in places.iter().filter(|place| place.series.is_none()) {
+        if found.insert(place.hash, None).is_none() {
+            let search = Search {
+                at_source: place.counts.source > 0,
+                measurement: place.measurement.clone(),
+                window: place.window,
+            };
+            wanted.entry(search).or_default().push(place.hash);
+        }
+    }
+    for (search, hashes) in &wanted {
+        let (side, namespace) = match search.at_source {
+            true => (sides.source, &unit.source),
+            false => (sides.destination, &unit.destination),
+        };
+        search.run(side, namespace, filter, hashes.len(), &mut found)?;
+    }
+    for place in places.iter_mut().filter(|place| place.series.is_none()) {
+        place.series = found.get(&place.hash).cloned().flatten();
+    }
+    Ok(())
+}
+
+/// Where series are looked for.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Search {
+    at_source: bool,
+    measurement: Option<Arc<[u8]>>,
+    window: Window,
+}
+
+impl Search {
+    /// Reads until `wanted` series were met, or to the end.
+    fn run(
+        &self,
+        side: &dyn Source,
+        namespace: &Namespace,
+        filter: &Filter,
+        mut wanted: usize,
+        found: &mut HashMap<SeriesHash, Option<Arc<Series>>>,
+    ) -> Result<()> {
+        let measurement = self.measurement.as_deref();
+        let filter = only(measurement, filter);
+        for partition in partitions_of(side, measurement, namespace, self.window, &filter)? {
+            let mut reader = side.open(&partition)?;
+            while wanted > 0
+                && let Some(block) = reader.next_block()?
+            {
+                for (series, _) in block.runs() {
+                    let hash = SeriesHasher::new(series).series();
+                    if let Some(slot @ None) = found.get_mut(&hash) {
+                        *slot = Some(Arc::clone(series));
+                        wanted = wanted.saturating_sub(1);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
