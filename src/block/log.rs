@@ -9,7 +9,7 @@
 //! Two values of different types for one cell are *not* resolved here: a server would refuse the
 //! second, so both are kept, in two columns of one name, and judged where types are judged.
 
-use super::{BYTES_MAX, Block, Column, ROWS_MAX};
+use super::{Block, Column, Limits};
 use crate::series::Series;
 use crate::value::{FieldType, Value};
 use crate::window::Window;
@@ -151,6 +151,11 @@ impl RowLog {
         self.fields.push(Field { name: Arc::clone(&key.0), field_type });
         self.by_field.insert(key, number);
         number
+    }
+
+    /// Each (field key, type) that was seen, in the order in which it came first.
+    pub fn fields(&self) -> impl Iterator<Item = (&Arc<[u8]>, FieldType)> {
+        self.fields.iter().map(|field| (&field.name, field.field_type))
     }
 
     /// Number of rows appended.
@@ -300,10 +305,16 @@ impl Table {
         &self.times
     }
 
-    /// The rows inside a window, as blocks, in order.
+    /// The rows inside a window, as ordinary blocks, in order.
     #[must_use]
     pub fn blocks(&self, window: Window) -> Blocks<'_> {
-        Blocks { table: self, window, series: 0, row: 0 }
+        self.blocks_within(window, Limits::default())
+    }
+
+    /// The rows inside a window, as blocks within these limits, in order.
+    #[must_use]
+    pub fn blocks_within(&self, window: Window, limits: Limits) -> Blocks<'_> {
+        Blocks { table: self, window, limits, series: 0, row: 0 }
     }
 
     /// Rows of one series inside a window.
@@ -321,6 +332,7 @@ impl Table {
 pub struct Blocks<'a> {
     table: &'a Table,
     window: Window,
+    limits: Limits,
     /// Series to go on with.
     series: usize,
     /// Row to go on with; smaller than the series' first row where it is new.
@@ -331,7 +343,7 @@ impl Iterator for Blocks<'_> {
     type Item = Block;
 
     fn next(&mut self) -> Option<Block> {
-        let mut builder = Builder::new(self.table);
+        let mut builder = Builder::new(self.table, self.limits);
         while self.series < self.table.series.len() {
             let rows = self.table.rows_of(self.series, self.window);
             let from = self.row.max(rows.start);
@@ -349,16 +361,18 @@ impl Iterator for Blocks<'_> {
 /// One block being filled from a table.
 struct Builder<'a> {
     table: &'a Table,
+    limits: Limits,
     block: Block,
     /// Column of each field of the table + 1, 0 where the block has none.
     column: Vec<usize>,
+    /// Bytes of strings and series.
     bytes: usize,
 }
 
 impl<'a> Builder<'a> {
-    fn new(table: &'a Table) -> Self {
+    fn new(table: &'a Table, limits: Limits) -> Self {
         let column = vec![0; table.fields.len()];
-        Self { table, block: Block::default(), column, bytes: 0 }
+        Self { table, limits, block: Block::default(), column, bytes: 0 }
     }
 
     /// Copies rows of one series until the block is full; returns how many.
@@ -366,14 +380,17 @@ impl<'a> Builder<'a> {
         let first = self.block.rows();
         for row in rows.clone() {
             // A column takes eight bytes a row, present or not.
-            let dense = self.block.columns.len() * self.block.rows() * 8;
-            if self.block.rows() == ROWS_MAX || dense + self.bytes > BYTES_MAX {
+            let dense = (self.block.columns.len() + 1) * self.block.rows() * 8;
+            let full = self.block.rows() >= self.limits.rows_max
+                || dense + self.bytes > self.limits.bytes_max;
+            if full && self.block.rows() > 0 {
                 break;
             }
             self.copy_row(row);
         }
         let taken = self.block.rows() - first;
         if taken > 0 {
+            self.bytes += self.table.series[series].memory();
             self.block.series.push(Arc::clone(&self.table.series[series]));
             self.block.starts.push(first);
         }
@@ -524,10 +541,32 @@ mod tests {
         }
         let table = log.resolve();
         let blocks: Vec<Block> = table.blocks(Window::ALL).collect();
-        assert!(blocks.iter().all(|block| block.rows() <= ROWS_MAX));
+        assert!(blocks.iter().all(|block| block.rows() <= crate::block::ROWS_MAX));
         let times: Vec<i64> = blocks.iter().flat_map(|block| block.times().to_vec()).collect();
         assert_eq!(times, (0..200_000).collect::<Vec<_>>());
         assert_eq!(blocks.iter().map(Block::cells).sum::<u64>(), table.cells());
+    }
+
+    #[test]
+    fn the_series_of_a_block_count_towards_its_bytes() {
+        let mut log = RowLog::default();
+        for host in 0..5_000 {
+            let number = log.add_series(series(&format!("m,h={host:04}")));
+            log.begin_row(number, 1);
+            log.push(b"v", Value::Integer(host));
+        }
+        let table = log.resolve();
+        for bytes_max in [0, 10_000, 100_000, usize::MAX] {
+            let limits = Limits { rows_max: 4_000, bytes_max };
+            let blocks: Vec<Block> = table.blocks_within(Window::ALL, limits).collect();
+            assert_eq!(blocks.iter().map(Block::rows).sum::<usize>(), 5_000);
+            for block in &blocks {
+                let series: Vec<_> = block.runs().map(|(series, _)| series.memory()).collect();
+                let last = series.last().unwrap();
+                assert!(series.iter().sum::<usize>() - last <= bytes_max);
+                assert!(block.rows() <= 4_000 && (bytes_max > 0 || block.rows() == 1));
+            }
+        }
     }
 
     #[test]
