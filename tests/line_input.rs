@@ -13,6 +13,7 @@ use gapless::plan::{Filter, Namespace, Partition, Scope};
 use gapless::reject::Rejects;
 use gapless::source::Source;
 use gapless::source::line_file::{LineFile, Options, Stats};
+use gapless::spill::Place;
 use gapless::window::{DAY, Window};
 use std::io::{Cursor, Read};
 
@@ -34,6 +35,7 @@ fn options() -> Options {
         window: Window::ALL,
         namespace: Namespace::default(),
         memory_max: 64 << 20,
+        spill: Place::new(None),
     }
 }
 

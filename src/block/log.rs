@@ -9,7 +9,7 @@
 //! Two values of different types for one cell are *not* resolved here: a server would refuse the
 //! second, so both are kept, in two columns of one name, and judged where types are judged.
 
-use super::{BYTES_MAX, Block, Column, ROWS_MAX};
+use super::{Block, Column, Limits};
 use crate::series::Series;
 use crate::value::{FieldType, Value};
 use crate::window::Window;
@@ -151,6 +151,11 @@ impl RowLog {
         self.fields.push(Field { name: Arc::clone(&key.0), field_type });
         self.by_field.insert(key, number);
         number
+    }
+
+    /// Each (field key, type) that was seen, in the order in which it came first.
+    pub fn fields(&self) -> impl Iterator<Item = (&Arc<[u8]>, FieldType)> {
+        self.fields.iter().map(|field| (&field.name, field.field_type))
     }
 
     /// Number of rows appended.
@@ -300,13 +305,13 @@ impl Table {
         &self.times
     }
 
-    /// The rows inside a window, as blocks, in order.
+    /// The rows inside a window, as ordinary blocks, in order.
     #[must_use]
     pub fn blocks(&self, window: Window) -> Blocks<'_> {
-        self.blocks_within(window, Limits { rows_max: ROWS_MAX, bytes_max: BYTES_MAX })
+        self.blocks_within(window, Limits::default())
     }
 
-    /// The rows inside a window, as blocks of some size, in order.
+    /// The rows inside a window, as blocks within these limits, in order.
     #[must_use]
     pub fn blocks_within(&self, window: Window, limits: Limits) -> Blocks<'_> {
         Blocks { table: self, window, limits, series: 0, row: 0 }
@@ -320,15 +325,6 @@ impl Table {
         let end = all.start + times.partition_point(|&time| time < window.end);
         start..end.max(start)
     }
-}
-
-/// At what size blocks are closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Most rows.
-    pub rows_max: usize,
-    /// Bytes of columns and series.
-    pub bytes_max: usize,
 }
 
 /// Iterator over the blocks of a [`Table`].
@@ -365,17 +361,18 @@ impl Iterator for Blocks<'_> {
 /// One block being filled from a table.
 struct Builder<'a> {
     table: &'a Table,
+    limits: Limits,
     block: Block,
     /// Column of each field of the table + 1, 0 where the block has none.
     column: Vec<usize>,
+    /// Bytes of strings and series.
     bytes: usize,
-    limits: Limits,
 }
 
 impl<'a> Builder<'a> {
     fn new(table: &'a Table, limits: Limits) -> Self {
         let column = vec![0; table.fields.len()];
-        Self { table, block: Block::default(), column, bytes: 0, limits }
+        Self { table, limits, block: Block::default(), column, bytes: 0 }
     }
 
     /// Copies rows of one series until the block is full; returns how many.
@@ -383,10 +380,10 @@ impl<'a> Builder<'a> {
         let first = self.block.rows();
         for row in rows.clone() {
             // A column takes eight bytes a row, present or not.
-            let dense = self.block.columns.len() * self.block.rows() * 8;
-            if self.block.rows() == self.limits.rows_max
-                || dense + self.bytes > self.limits.bytes_max
-            {
+            let dense = (self.block.columns.len() + 1) * self.block.rows() * 8;
+            let full = self.block.rows() >= self.limits.rows_max
+                || dense + self.bytes > self.limits.bytes_max;
+            if full && self.block.rows() > 0 {
                 break;
             }
             self.copy_row(row);
@@ -544,10 +541,32 @@ mod tests {
         }
         let table = log.resolve();
         let blocks: Vec<Block> = table.blocks(Window::ALL).collect();
-        assert!(blocks.iter().all(|block| block.rows() <= ROWS_MAX));
+        assert!(blocks.iter().all(|block| block.rows() <= crate::block::ROWS_MAX));
         let times: Vec<i64> = blocks.iter().flat_map(|block| block.times().to_vec()).collect();
         assert_eq!(times, (0..200_000).collect::<Vec<_>>());
         assert_eq!(blocks.iter().map(Block::cells).sum::<u64>(), table.cells());
+    }
+
+    #[test]
+    fn the_series_of_a_block_count_towards_its_bytes() {
+        let mut log = RowLog::default();
+        for host in 0..5_000 {
+            let number = log.add_series(series(&format!("m,h={host:04}")));
+            log.begin_row(number, 1);
+            log.push(b"v", Value::Integer(host));
+        }
+        let table = log.resolve();
+        for bytes_max in [0, 10_000, 100_000, usize::MAX] {
+            let limits = Limits { rows_max: 4_000, bytes_max };
+            let blocks: Vec<Block> = table.blocks_within(Window::ALL, limits).collect();
+            assert_eq!(blocks.iter().map(Block::rows).sum::<usize>(), 5_000);
+            for block in &blocks {
+                let series: Vec<_> = block.runs().map(|(series, _)| series.memory()).collect();
+                let last = series.last().unwrap();
+                assert!(series.iter().sum::<usize>() - last <= bytes_max);
+                assert!(block.rows() <= 4_000 && (bytes_max > 0 || block.rows() == 1));
+            }
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@
 //! note     -    "up"           "down"     string, present 011
 //! ```
 //!
-//! A block is sorted by (series, time), holds a (series, time) once, and has at most
-//! [`ROWS_MAX`] rows. It is made by [`log::RowLog`], where last-write-wins is resolved.
+//! A block is sorted by (series, time), holds a (series, time) once, and is as large as
+//! [`Limits`] let it be. It is made by [`log::RowLog`], where last-write-wins is resolved.
 
 pub mod log;
 pub mod stored;
@@ -20,10 +20,26 @@ use crate::window::Window;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Most rows in one block.
+/// Most rows in an ordinary block.
 pub const ROWS_MAX: usize = 65_536;
-/// Bytes of columns at which a block is closed.
-pub const BYTES_MAX: usize = 8 << 20;
+/// Bytes of columns and series at which an ordinary block is closed.
+pub const BYTES_MAX: usize = 2 << 20;
+
+/// How large blocks become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most rows in one block.
+    pub rows_max: usize,
+    /// Bytes of columns and of the block's series at which a block is closed; one row alone may
+    /// be larger.
+    pub bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { rows_max: ROWS_MAX, bytes_max: BYTES_MAX }
+    }
+}
 
 /// Rows of one measurement, sorted by (series, time), each (series, time) once.
 #[derive(Debug, Default)]

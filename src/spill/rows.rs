@@ -10,7 +10,7 @@
 
 use super::{Place, SpillFile};
 use crate::block::Block;
-use crate::block::log::Limits;
+use crate::block::Limits;
 use crate::block::stored::{self, Damaged};
 use crate::error::{Error, Result};
 use crate::series::Series;

@@ -1,7 +1,7 @@
 //! The rows of a line file in memory: tables by measurement.
 
-use crate::block::Block;
-use crate::block::log::{Blocks, Limits, RowLog, Table};
+use crate::block::log::{Blocks, RowLog, Table};
+use crate::block::{Block, Limits};
 use crate::error::Result;
 use crate::plan::{Filter, Grid, Partition, SHARD_DURATION};
 use crate::source::Reader;
