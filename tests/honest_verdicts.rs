@@ -107,6 +107,7 @@ fn options() -> Options {
     Options {
         filter: Filter::default(),
         memory_max: 1 << 20,
+        spill: gapless::spill::Place::new(None),
         findings_max: 100,
         drill_missing: false,
         note_missing: false,
@@ -154,6 +155,8 @@ fn copy_live(source: &dyn Source) -> (copy::Outcome, Vec<(i64, f64)>) {
         jobs: 1,
         batch_rows: 100,
         batch_bytes: 1 << 20,
+        in_flight_bytes: 8 << 20,
+        dry_run: false,
         overwrite: false,
         live: true,
         server: false,

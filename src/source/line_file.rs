@@ -462,12 +462,22 @@ impl<'a> Loader<'a> {
         if self.used + self.largest <= self.options.memory_max {
             return Ok(());
         }
+        if self.used_by_names > self.options.memory_max / 2 {
+            return Err(self.too_many_namespaces());
+        }
         let tables = self.tables();
         self.spiller.spill(&tables)?;
         match input.length() {
             Some(length) => self.spiller.expect_room(input.position(), length),
             None => self.spiller.expect_room(1, 1),
         }
+    }
+
+    fn too_many_namespaces(&self) -> Error {
+        let what = format!("the names of databases and RPs in the CONTEXT lines of {}", self.name);
+        let max = format!("{} MiB, a quarter of --memory", self.options.memory_max >> 21);
+        Error::from(ErrorKind::Limit { what, max })
+            .with_next("nothing was sent: give a larger --memory (MiB), or name one with --db")
     }
 
     /// The rows that were read, sorted; what is read from now on is apart from them.
