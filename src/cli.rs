@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and what it means.
 
+use crate::conflicts::Policy;
 use crate::error::{Error, Result};
 use crate::line::Precision;
 use crate::location::Location;
@@ -134,6 +135,15 @@ pub struct CopyArgs {
     /// Send cells that the destination holds with another value, too
     #[arg(long)]
     pub overwrite: bool,
+    /// What to do with cells whose type the destination cannot hold: fail, reject or cast
+    #[arg(long, value_name = "POLICY", default_value = "fail")]
+    pub on_type_conflict: String,
+    /// Say what would be sent, and write nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Send everything without looking at the destination, and prove nothing (exit status 3)
+    #[arg(long, conflicts_with_all = ["dry_run", "overwrite"])]
+    pub no_read_back: bool,
     /// Write consistency of a cluster: any, one, quorum or all
     #[arg(long, value_name = "LEVEL")]
     pub consistency: Option<String>,
@@ -263,6 +273,14 @@ impl TwoSides {
 }
 
 impl CopyArgs {
+    /// What is done about type conflicts.
+    ///
+    /// # Errors
+    /// A usage error for an unknown policy.
+    pub fn policy(&self) -> Result<Policy> {
+        self.on_type_conflict.parse()
+    }
+
     /// The write consistency, if one is asked for.
     ///
     /// # Errors

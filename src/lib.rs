@@ -36,7 +36,7 @@
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
-//! | 5 | [`units`], [`compare`], [`copy`], [`verify`], [`cat`] |
+//! | 5 | [`units`], [`compare`], [`conflicts`], [`copy`], [`verify`], [`cat`] |
 //! | 6 | [`side`], [`report`], [`progress`], [`cli`], [`run`], `main` |
 //!
 //! # Threads
@@ -65,6 +65,7 @@ pub mod cat;
 pub mod cli;
 pub mod compare;
 pub mod compress;
+pub mod conflicts;
 pub mod copy;
 pub mod digest;
 pub mod error;

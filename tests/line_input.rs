@@ -3,9 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-mod common;
-
-use common::Gapless;
 use gapless::compress::Input;
 use gapless::error::Error;
 use gapless::line::Precision;

@@ -418,10 +418,7 @@ impl<'a> Builder<'a> {
     fn finish(mut self) -> Option<Block> {
         let rows = self.block.rows();
         self.block.starts.push(rows);
-        // Rows are written in the order of columns, which must not depend on how large blocks are.
-        self.block
-            .columns
-            .sort_by(|a, b| (&a.field, a.field_type()).cmp(&(&b.field, b.field_type())));
+        self.block.sort_columns();
         for column in &mut self.block.columns {
             column.fill(rows);
         }

@@ -96,6 +96,61 @@ impl Block {
             .map(|(series, pair)| (series, pair[0]..pair[1]))
     }
 
+    /// Puts the values of the columns of one field that have another type than `keep` into a column
+    /// of that type, as far as `cast` makes them fit, in the rows that `wanted` admits by their
+    /// time. What does not fit is gone, and so is what stands beside a value of the type that is
+    /// kept.
+    pub fn retype(
+        &mut self,
+        field: &[u8],
+        keep: FieldType,
+        wanted: impl Fn(i64) -> bool,
+        cast: impl for<'v> Fn(Value<'v>, &'v mut Vec<u8>) -> Option<Value<'v>>,
+    ) {
+        let loses = |column: &Column| *column.field == *field && column.field_type() != keep;
+        if !self.columns.iter().any(loses) {
+            return;
+        }
+        let (mut same, rest): (Vec<Column>, Vec<Column>) =
+            std::mem::take(&mut self.columns).into_iter().partition(|one| *one.field == *field);
+        self.columns = rest;
+        let kept = same.iter().position(|one| one.field_type() == keep).map(|at| same.remove(at));
+        let mut united = Column::new(same[0].field.clone(), keep);
+        let mut text = Vec::new();
+        for (row, time) in self.times.iter().enumerate() {
+            let value = kept.as_ref().and_then(|kept| kept.get(row));
+            if let Some(value) = value {
+                united.set(row, value);
+                continue;
+            }
+            for other in same.iter().filter(|_| wanted(*time)) {
+                if let Some(value) = other.get(row).and_then(|value| cast(value, &mut text)) {
+                    united.set(row, value);
+                    break;
+                }
+            }
+        }
+        united.fill(self.rows());
+        // Rows that are not wanted keep what they have.
+        for column in same {
+            let mut rest = Column::new(Arc::clone(&column.field), column.field_type());
+            for row in (0..self.rows()).filter(|row| !wanted(self.times[*row])) {
+                column.get(row).into_iter().for_each(|value| rest.set(row, value));
+            }
+            rest.fill(self.rows());
+            self.columns.push(rest);
+        }
+        self.columns.push(united);
+        self.columns.retain(|column| column.present.count() > 0);
+        self.sort_columns();
+    }
+
+    /// Rows are written in the order of columns, which must not depend on how blocks were made.
+    fn sort_columns(&mut self) {
+        let order = |column: &Column| (Arc::clone(&column.field), column.field_type());
+        self.columns.sort_by_cached_key(order);
+    }
+
     /// The rows inside a window; nothing where there are none. Columns without a value there are
     /// left out.
     #[must_use]
@@ -165,6 +220,12 @@ impl Column {
                 Value::String(&bytes[start..ends[row]])
             }
         })
+    }
+
+    /// True where a series of the block that is wanted has a value in the column.
+    pub fn is_set(&self, block: &Block, wanted: impl Fn(&Series) -> bool) -> bool {
+        let mut rows = block.runs().filter(|(series, _)| wanted(series)).flat_map(|(_, rows)| rows);
+        rows.any(|row| self.present.get(row))
     }
 
     /// Sets the value of `row`; the rows before it that have none become absent.

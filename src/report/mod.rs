@@ -8,6 +8,7 @@ pub mod text;
 use self::text::figure;
 
 use crate::compare::{CellFinding, Class, Counts, OwnedValue, PlaceFinding};
+use crate::conflicts::{Conflict, SetAside};
 use crate::copy;
 use crate::digest::node::Node;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,10 +19,13 @@ use crate::value::Value;
 use crate::verify;
 use crate::window::{Window, format_time};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
+
+/// Type conflicts that are listed.
+const TYPES_MAX: usize = 1_000;
 
 /// How a command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -31,8 +35,12 @@ pub enum Verdict {
     Identical,
     /// Every cell of the source is at the destination, which holds more.
     Complete,
+    /// Every cell of the source is at the destination, some of them cast to another type.
+    Cast,
     /// Cells were counted and stored nowhere (`null:`).
     Counted,
+    /// Cells were acknowledged, and nobody looked whether they are there.
+    Sent,
     /// The sides differ.
     Different,
     /// Cells that the destination holds with another value were left.
@@ -50,7 +58,9 @@ impl Verdict {
         match self {
             Self::Identical => "IDENTICAL",
             Self::Complete => "COMPLETE",
+            Self::Cast => "CAST",
             Self::Counted => "COUNTED",
+            Self::Sent => "SENT",
             Self::Different => "DIFFERENT",
             Self::Conflicts => "CONFLICTS",
             Self::Incomplete => "INCOMPLETE",
@@ -62,9 +72,9 @@ impl Verdict {
     #[must_use]
     pub fn exit_status(self) -> u8 {
         match self {
-            Self::Identical | Self::Complete | Self::Counted => 0,
+            Self::Identical | Self::Complete | Self::Cast | Self::Counted => 0,
             Self::Different | Self::Conflicts => 1,
-            Self::Incomplete => 3,
+            Self::Incomplete | Self::Sent => 3,
             Self::Lost => 4,
         }
     }
@@ -100,6 +110,9 @@ pub struct Report {
     /// What was sent; absent for `verify`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<copy::Sent>,
+    /// Fields whose type the destination could not hold everywhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<TypeConflict>,
     /// What the source's lines held besides; absent for other sources.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lines: Option<line_file::Stats>,
@@ -159,6 +172,62 @@ pub struct Cell {
     pub source: Option<String>,
     /// The destination's value.
     pub destination: Option<String>,
+}
+
+/// A field that has another type, or more than one, in one shard group of the destination.
+#[derive(Debug, Serialize)]
+pub struct TypeConflict {
+    /// Measurement, printable.
+    pub measurement: String,
+    /// Field key, printable.
+    pub field: String,
+    /// The namespace, as the destination names it.
+    pub namespace: String,
+    /// First nanosecond of the shard group.
+    pub start: i64,
+    /// First nanosecond after it.
+    pub end: i64,
+    /// The type that stays.
+    pub kept: &'static str,
+    /// Cells of the source by the types that lose.
+    pub losing: BTreeMap<&'static str, u64>,
+}
+
+/// Type conflicts, and what became of their cells.
+#[derive(Debug, Default)]
+pub struct TypesDealtWith {
+    /// The conflicts.
+    pub conflicts: Vec<Conflict>,
+    /// What became of their cells.
+    pub counts: SetAside,
+}
+
+impl TypesDealtWith {
+    fn remark(&self) -> Option<String> {
+        let SetAside { cast, rejected } = self.counts;
+        let fields: BTreeSet<(&[u8], &[u8])> =
+            self.conflicts.iter().map(|one| (&*one.measurement, &*one.field)).collect();
+        (!self.conflicts.is_empty()).then(|| {
+            format!(
+                "{} of {} fields had a type that the destination cannot hold: {} cast, {} rejected",
+                cells(cast + rejected),
+                fields.len(),
+                figure(cast),
+                figure(rejected)
+            )
+        })
+    }
+}
+
+/// What a copy knows of what it sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It was read back.
+    ReadBack,
+    /// It was acknowledged, and not looked at.
+    Unseen,
+    /// It was only counted.
+    Nowhere,
 }
 
 /// What every command knows about itself.
@@ -232,12 +301,18 @@ pub fn of_verify(context: Context, outcome: verify::Outcome, writable: bool) -> 
     build("verify", context, outcome, None, verdict, reasons, next)
 }
 
-/// The report of a `copy`. `stored` is false for a destination that only counts.
+/// The report of a `copy`.
 #[must_use]
-pub fn of_copy(context: Context, outcome: copy::Outcome, stored: bool) -> Report {
+pub fn of_copy(
+    context: Context,
+    mut outcome: copy::Outcome,
+    types: TypesDealtWith,
+    stored: Stored,
+) -> Report {
+    outcome.sent.rejected += types.counts.rejected;
     let counts = outcome.verified.counts;
     let sent = outcome.sent;
-    let mut reasons = if stored {
+    let mut reasons = if stored == Stored::ReadBack {
         incomplete(&context, &outcome.verified)
     } else {
         rejected(&context).into_iter().collect()
@@ -250,23 +325,47 @@ pub fn of_copy(context: Context, outcome: copy::Outcome, stored: bool) -> Report
         let what = "have another value or type at the destination and were left";
         reasons.insert(0, format!("{changed} {what}"));
     }
+    let complete = reasons.is_empty();
     let verdict = if sent.lost > 0 {
         let lost = cells(sent.lost);
         reasons.insert(0, format!("{lost} were acknowledged by the destination and are not there"));
         Verdict::Lost
     } else if counts.changed() > 0 {
         Verdict::Conflicts
-    } else if !reasons.is_empty() {
+    } else if !complete {
         Verdict::Incomplete
-    } else if !stored {
-        Verdict::Counted
-    } else if counts.extra_in_destination > 0 {
-        Verdict::Complete
     } else {
-        Verdict::Identical
+        match stored {
+            Stored::Nowhere => Verdict::Counted,
+            Stored::Unseen => Verdict::Sent,
+            Stored::ReadBack if types.counts.cast > 0 => Verdict::Cast,
+            Stored::ReadBack if counts.extra_in_destination > 0 => Verdict::Complete,
+            Stored::ReadBack => Verdict::Identical,
+        }
     };
-    let next = next_of_copy(verdict, counts, &context);
-    build("copy", context, outcome.verified, Some(sent), verdict, reasons, next)
+    reasons.extend(types.remark());
+    if stored == Stored::Unseen {
+        reasons.push("nothing was read back: what is stored is not known".into());
+    }
+    let next = match stored {
+        Stored::Unseen => next::rerun(&context.command, "verify", None),
+        _ => next_of_copy(verdict, counts, &context),
+    };
+    let mut report = build("copy", context, outcome.verified, Some(sent), verdict, reasons, next);
+    report.types = types.conflicts.iter().take(TYPES_MAX).map(type_conflict).collect();
+    report
+}
+
+fn type_conflict(conflict: &Conflict) -> TypeConflict {
+    TypeConflict {
+        measurement: Printable(&conflict.measurement).to_string(),
+        field: Printable(&conflict.field).to_string(),
+        namespace: conflict.destination.to_string(),
+        start: conflict.group.start,
+        end: conflict.group.end,
+        kept: conflict.keep.name(),
+        losing: conflict.losing.iter().map(|(one, cells)| (one.name(), *cells)).collect(),
+    }
 }
 
 fn next_of_copy(verdict: Verdict, counts: Counts, context: &Context) -> Option<String> {
@@ -340,6 +439,7 @@ fn build(
         expired: context.expired,
         counts: outcome.counts,
         sent,
+        types: Vec::new(),
         lines: context.lines,
         rejected: context.rejects.reasons,
         reject_file: context.rejects.file.map(|file| file.display().to_string()),

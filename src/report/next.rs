@@ -3,14 +3,33 @@
 /// Options of a run that do not carry over to the next.
 const LEFT_OUT: [&str; 2] = ["--json", "--quiet"];
 
+/// Options that only `copy` has.
+const COPY_FLAGS: [&str; 6] =
+    ["--create", "--overwrite", "--gzip", "--no-read-back", "--dry-run", "-n"];
+/// Options that only `copy` has, with a value.
+const COPY_VALUES: [&str; 2] = ["--consistency", "--on-type-conflict"];
+
 /// The command line with another command and perhaps one more option. Nothing where the source was
 /// standard input, which is gone.
 pub(super) fn rerun(arguments: &[String], command: &str, option: Option<&str>) -> Option<String> {
     if arguments.iter().any(|argument| argument == "-") {
         return None;
     }
-    let rest = arguments.iter().skip(1).map(String::as_str);
-    let rest = rest.filter(|argument| !LEFT_OUT.contains(argument) && Some(*argument) != option);
+    let mut rest = Vec::new();
+    let mut words = arguments.iter().skip(1).map(String::as_str);
+    while let Some(word) = words.next() {
+        let name = word.split_once('=').map_or(word, |(name, _)| name);
+        if command == "verify" && COPY_VALUES.contains(&name) {
+            if name == word {
+                words.next();
+            }
+        } else if !(LEFT_OUT.contains(&word)
+            || Some(word) == option
+            || command == "verify" && COPY_FLAGS.contains(&word))
+        {
+            rest.push(word);
+        }
+    }
     let words = ["gapless", command].into_iter().chain(option).chain(rest);
     Some(words.map(quote).collect::<Vec<_>>().join(" "))
 }
@@ -37,6 +56,18 @@ mod tests {
             "gapless copy --overwrite 'a file.lp' influxdb://h:8086/db --start 0"
         );
         assert_eq!(quote("it's"), "'it'\\''s'");
+    }
+
+    #[test]
+    fn what_only_a_copy_has_is_left_out_of_a_verify() {
+        let typed = "copy a influxdb://h/db --create --consistency all --on-type-conflict=cast \
+                     --no-read-back --start 0";
+        let typed: Vec<String> =
+            typed.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        assert_eq!(
+            rerun(&typed, "verify", None).unwrap(),
+            "gapless verify a influxdb://h/db --start 0"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The report as text for a terminal or a log. The verdict comes last but for the next command, so
 //! that it is what an operator sees.
 
-use super::{Cell, Report, Verdict};
+use super::{Cell, Report, TypeConflict, Verdict};
 use crate::compare::{Class, Counts};
 use crate::copy::Sent;
 use crate::window::{Window, format_time};
@@ -11,13 +11,15 @@ use std::fmt::{self, Display, Formatter, Write};
 const PLACES_SHOWN: usize = 50;
 /// Cells that are listed.
 const CELLS_SHOWN: usize = 20;
+/// Type conflicts that are listed.
+const TYPES_SHOWN: usize = 20;
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.differences(f)?;
         let verdict = self.verdict.word();
         let share = match self.verdict {
-            Verdict::Counted => format!("{} cells", figure(self.counts.source)),
+            Verdict::Counted | Verdict::Sent => format!("{} cells", figure(self.counts.source)),
             _ => share(self.counts),
         };
         let (minutes, seconds) = split_minutes(self.seconds);
@@ -69,7 +71,10 @@ impl Report {
             }
         }
         let counts = self.counts;
-        if self.verdict != Verdict::Counted {
+        for conflict in self.types.iter().take(TYPES_SHOWN) {
+            writeln!(f, "  {}", describe_types(conflict))?;
+        }
+        if !matches!(self.verdict, Verdict::Counted | Verdict::Sent) {
             writeln!(
                 f,
                 "  matched {}   {}   unprovable {}",
@@ -111,12 +116,28 @@ impl Report {
         let (source, destination) = (&self.source_digest.digest, &self.destination_digest.digest);
         if self.verdict == Verdict::Counted {
             writeln!(f, "  digest {source} of what was read; nothing was stored or compared")
+        } else if self.verdict == Verdict::Sent {
+            writeln!(f, "  digest {source} of what was read")
         } else if source == destination {
             writeln!(f, "  digest {source} on both sides")
         } else {
             writeln!(f, "  digest {source} at the source, {destination} at the destination")
         }
     }
+}
+
+fn describe_types(conflict: &TypeConflict) -> String {
+    let losing: Vec<String> =
+        conflict.losing.iter().map(|(one, count)| format!("{} {one}", figure(*count))).collect();
+    let group = Window { start: conflict.start, end: conflict.end };
+    format!(
+        "types: {} of {} in {}, shard group {group}: {} kept, {} not",
+        conflict.field,
+        conflict.measurement,
+        conflict.namespace,
+        conflict.kept,
+        losing.join(" and ")
+    )
 }
 
 fn sent_line(sent: &Sent) -> String {

@@ -3,6 +3,7 @@
 
 use crate::cli::{Common, Settings, TwoSides};
 use crate::compare::{self, Unit};
+use crate::conflicts::{self, Policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Role, Secret};
 use crate::location::Location;
@@ -10,7 +11,7 @@ use crate::pipeline::Progress;
 use crate::plan::{Grid, Held, RpSettings, SHARD_DURATION};
 use crate::progress::Lines;
 use crate::reject::Rejects;
-use crate::report::{Context, Expired};
+use crate::report::{Context, Expired, TypesDealtWith};
 use crate::side::{self, Access, SourceSide};
 use crate::source::{Source, line_file};
 use crate::units::{self, Pair, Target};
@@ -169,6 +170,23 @@ impl Job {
             units.extend(units::units(pair, source, reader, grid(pair)?, filter)?);
         }
         Ok(units)
+    }
+
+    /// Finds the fields that the destination cannot hold as they are, and does what was chosen.
+    pub(super) fn deal_with_types(
+        &self,
+        destination: &dyn Source,
+        units: &[Unit],
+        policy: Policy,
+        group: impl Fn(&Unit) -> Window,
+    ) -> Result<TypesDealtWith> {
+        let (source, filter) = (&*self.side.source, &self.settings.filter);
+        let conflicts = conflicts::find(source, destination, units, filter, group)?;
+        if policy == Policy::Fail && !conflicts.is_empty() {
+            return Err(conflicts::refused(&conflicts));
+        }
+        let counts = conflicts::set_aside(source, &conflicts, policy, filter, &self.rejects)?;
+        Ok(TypesDealtWith { conflicts, counts })
     }
 
     /// Limits of a comparison of which `parallel` units are under way at once.

@@ -7,6 +7,7 @@ use crate::archive::Header;
 use crate::cat;
 use crate::cli::{CatArgs, CopyArgs, TwoSides, VerifyArgs};
 use crate::compare::Unit;
+use crate::conflicts;
 use crate::copy;
 use crate::error::{Error, Result};
 use crate::http::Role;
@@ -14,9 +15,10 @@ use crate::location::Location;
 use crate::plan::{Grid, Held};
 use crate::progress::Lines;
 use crate::reject::{Rejects, Summary};
-use crate::report::{self, Report};
+use crate::report::{self, Report, Stored, TypesDealtWith};
 use crate::side::{self, DestinationSide, Writing};
 use crate::sink::influx;
+use crate::source::typed::Typed;
 use crate::units::{self, Pair};
 use crate::verify;
 use crate::window::{DAY, Window};
@@ -40,7 +42,7 @@ const IN_FLIGHT_SHARE: usize = 8;
 /// Where it could not be carried out.
 pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
     let sides = &arguments.sides;
-    let consistency = arguments.consistency()?;
+    let (consistency, policy) = (arguments.consistency()?, arguments.policy()?);
     let (source, target) = sides.locations()?;
     let rejects = sides.common.reject.clone().unwrap_or_else(|| REJECT_FILE.into());
     let mut job = Job::open(&sides.common, &source, Rejects::new(Some(rejects)), progress)?;
@@ -61,10 +63,21 @@ pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
     let units = job.units(&pairs, destination.reader(), |pair| {
         Ok(if destination.is_server() { grid(&held, pair) } else { Grid { duration: DAY } })
     })?;
-    progress.stage(&format!("stage=copy units={}", units.len()));
-    let Some(writable) = destination.destination() else {
+    let Some(mut writable) = destination.destination() else {
         return compared_archive(&job, &destination, &units, sides, progress);
     };
+    let mut typed = TypesDealtWith::default();
+    if destination.is_server()
+        && let Some(reader) = destination.reader()
+    {
+        progress.stage("stage=plan");
+        let group = |unit: &Unit| shard_group(&held, &pairs, unit);
+        typed = job.deal_with_types(reader, &units, policy, group)?;
+    }
+    if arguments.no_read_back {
+        writable.reader = None;
+    }
+    progress.stage(&format!("stage=copy units={}", units.len()));
     let options = copy::Options {
         compare: job.compare_options(copy::UNITS_OPEN),
         jobs: job.settings.jobs,
@@ -76,10 +89,24 @@ pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
         live: job.side.clock.is_some(),
         server: destination.is_server(),
     };
-    let outcome = copy::run(&*job.side.source, writable, &units, &options, &job.rejects, progress)
+    let source = Typed::new(&*job.side.source, conflicts::rules(&typed.conflicts, policy));
+    let outcome = copy::run(&source, writable, &units, &options, &job.rejects, progress)
         .and_then(|outcome| finish(&destination, outcome))
         .map_err(|error| interrupted(&destination, error))?;
-    Ok(report::of_copy(job.context(sides, progress)?, outcome, writable.reader.is_some()))
+    let stored = match (&destination, arguments.no_read_back) {
+        (DestinationSide::Null(_), _) => Stored::Nowhere,
+        (_, true) => Stored::Unseen,
+        (_, false) => Stored::ReadBack,
+    };
+    Ok(report::of_copy(job.context(sides, progress)?, outcome, typed, stored))
+}
+
+/// The shard group of the destination in which a unit lies.
+fn shard_group(held: &[Held], pairs: &[Pair], unit: &Unit) -> Window {
+    let pair = pairs
+        .iter()
+        .find(|pair| pair.source.namespace == unit.source && pair.destination == unit.destination);
+    pair.map_or(unit.window, |pair| grid(held, pair).cell(unit.window.start))
 }
 
 /// Gives a new archive its name, if it holds what it should.

@@ -12,10 +12,12 @@
 mod spilled;
 mod tables;
 mod text;
+mod types;
 
 use self::spilled::{Spilled, Spiller};
 use self::tables::Tables;
 use self::text::{Text, blank};
+use self::types::Types;
 use super::{Reader, Source};
 use crate::block::log::RowLog;
 use crate::compress::Input;
@@ -25,6 +27,7 @@ use crate::line::{Precision, key};
 use crate::plan::{Held, Namespace, Partition, Scope};
 use crate::reject::Rejects;
 use crate::spill::Place;
+use crate::types::FieldTypes;
 use crate::window::Window;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -39,6 +42,8 @@ const LOG_BYTES: usize = 700;
 const NAMESPACE_BYTES: usize = 300;
 /// A line may take one of so many parts of the rows' memory: it is copied a few times on its way.
 const LINE_SHARE: usize = 4;
+/// The types of fields may take one of so many parts besides.
+const TYPES_SHARE: usize = 8;
 
 /// Why rows behind a comment are rejected.
 const SWALLOWED: &str =
@@ -89,6 +94,7 @@ pub struct Stats {
 pub struct LineFile {
     name: String,
     rows: Rows,
+    types: Types,
     stats: Stats,
 }
 
@@ -191,6 +197,7 @@ struct Loader<'a> {
     /// Bytes of the namespaces' names among them.
     used_by_names: usize,
     spiller: Spiller,
+    types: Types,
     stats: Stats,
     warnings: u64,
 }
@@ -235,6 +242,7 @@ impl<'a> Loader<'a> {
             largest: 0,
             used_by_names: 0,
             spiller: Spiller::new(options.spill.clone()),
+            types: Types::new(options.memory_max / TYPES_SHARE),
             stats: Stats::default(),
             warnings: 0,
         }
@@ -488,7 +496,10 @@ impl<'a> Loader<'a> {
         }
         let mut namespaces: BTreeMap<Namespace, Tables> = BTreeMap::new();
         for measurement in self.logs.drain(..) {
-            let tables = namespaces.entry(names[measurement.namespace].clone()).or_default();
+            let namespace = &names[measurement.namespace];
+            let name = key::parse(&measurement.raw).measurement().to_vec();
+            self.types.add(namespace, &name, measurement.log.fields());
+            let tables = namespaces.entry(namespace.clone()).or_default();
             self.stats.superseded += tables.add(measurement.raw, measurement.log);
         }
         namespaces.values_mut().for_each(Tables::finish);
@@ -515,7 +526,8 @@ impl<'a> Loader<'a> {
             }
             Rows::Memory(tables)
         };
-        Ok(LineFile { name: self.name.to_owned(), rows, stats: self.stats })
+        let (name, types) = (self.name.to_owned(), self.types);
+        Ok(LineFile { name, rows, types, stats: self.stats })
     }
 }
 
@@ -562,6 +574,10 @@ impl Source for LineFile {
             Rows::Disk(spilled) => spilled.reader(partition).map(|reader| Box::new(reader) as _),
         };
         reader.ok_or_else(|| self.not_found(&partition.namespace))
+    }
+
+    fn field_types(&self, scope: &Scope) -> Result<Option<FieldTypes>> {
+        Ok(self.types.of(&scope.namespace))
     }
 
     fn sees_raw_keys(&self) -> bool {

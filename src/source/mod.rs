@@ -6,10 +6,14 @@
 pub mod archive;
 pub mod influx_http;
 pub mod line_file;
+pub mod typed;
 
-use crate::block::Block;
+use crate::block::{Block, Column};
 use crate::error::{ErrorKind, Result};
 use crate::plan::{Held, Partition, Scope};
+use crate::series::Series;
+use crate::types::FieldTypes;
+use crate::value::FieldType;
 use crate::window::Window;
 
 /// A place from which blocks are read. Shared by worker threads.
@@ -38,6 +42,37 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// Where the place cannot be read or asked.
     fn open(&self, partition: &Partition) -> Result<Box<dyn Reader + '_>>;
+
+    /// The types of the fields of a scope, where the place knows them without reading its rows:
+    /// at least those that occur in the scope, each once, sorted. `None` where only reading tells.
+    ///
+    /// # Errors
+    /// Where the place cannot be read or asked, or the namespace does not exist.
+    fn field_types(&self, _scope: &Scope) -> Result<Option<FieldTypes>> {
+        Ok(None)
+    }
+
+    /// The types with which one field of one measurement really occurs in a scope, whose filter
+    /// names the measurement.
+    ///
+    /// # Errors
+    /// Where the place cannot be read or asked, or the namespace does not exist.
+    fn types_of(&self, scope: &Scope, measurement: &[u8], field: &[u8]) -> Result<Vec<FieldType>> {
+        let mut types = Vec::new();
+        for partition in self.plan(scope)? {
+            let mut reader = self.open(&partition)?;
+            while let Some(block) = reader.next_block()? {
+                let wanted = |series: &Series| series.measurement() == measurement;
+                let columns = block.columns().iter().filter(|column| *column.field == *field);
+                types.extend(
+                    columns.filter(|column| column.is_set(&block, wanted)).map(Column::field_type),
+                );
+            }
+        }
+        types.sort_unstable();
+        types.dedup();
+        Ok(types)
+    }
 
     /// The times that it can speak of: an archive of one window says nothing of the rest.
     fn coverage(&self) -> Window {

@@ -1,0 +1,409 @@
+//! Type conflicts: fields that have another type at the destination, or more than one, in one of
+//! its shard groups. They are found before anything is sent, and dealt with as the operator chose.
+//!
+//! A server keeps one type for each field and shard group: the one that comes first, which among
+//! parallel batches would be chance. So it is decided here: the type that the destination holds, or
+//! else the type of the earliest cell of the source. (The order of lines in an export would be no
+//! better: it follows the names of shards as text, 10 before 9.)
+
+use crate::block::Block;
+use crate::compare::Unit;
+use crate::error::{Error, ErrorKind, Result};
+use crate::line::encode::Encoder;
+use crate::plan::{Filter, Namespace, Scope};
+use crate::reject::Rejects;
+use crate::series::{Printable, Series};
+use crate::source::typed::{Rule, cast};
+use crate::source::{Source, for_each_block, plan_or_nothing};
+use crate::types::FieldTypes;
+use crate::value::FieldType;
+use crate::window::Window;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Conflicts that are named in an error.
+const NAMED_MAX: usize = 20;
+
+/// What is done about cells whose type the destination cannot hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// Nothing is sent.
+    #[default]
+    Fail,
+    /// They go to the reject file; everything else is sent.
+    Reject,
+    /// They are cast where that is exact, and rejected where it is not.
+    Cast,
+}
+
+impl FromStr for Policy {
+    type Err = Error;
+
+    /// # Errors
+    /// A usage error for any other word.
+    fn from_str(word: &str) -> Result<Self> {
+        Ok(match word {
+            "fail" => Self::Fail,
+            "reject" => Self::Reject,
+            "cast" => Self::Cast,
+            _ => {
+                return Err(Error::usage(format!("unknown policy {word:?}"))
+                    .with_next("use --on-type-conflict fail, reject or cast"));
+            }
+        })
+    }
+}
+
+/// One field in one shard group of the destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The unit in which the cells stand.
+    pub unit: Window,
+    /// The shard group.
+    pub group: Window,
+    /// The namespace, as the source names it.
+    pub source: Namespace,
+    /// The namespace, as the destination names it.
+    pub destination: Namespace,
+    /// Measurement, unescaped.
+    pub measurement: Arc<[u8]>,
+    /// Field key, unescaped.
+    pub field: Arc<[u8]>,
+    /// The type that stays.
+    pub keep: FieldType,
+    /// The destination holds that type already.
+    pub held: bool,
+    /// Cells of the source by the types that lose.
+    pub losing: Vec<(FieldType, u64)>,
+}
+
+impl Conflict {
+    /// Cells of types that lose.
+    #[must_use]
+    pub fn cells(&self) -> u64 {
+        self.losing.iter().map(|(_, cells)| cells).sum()
+    }
+
+    fn reason(&self, lost: FieldType) -> String {
+        let (keep, held) =
+            (self.keep, if self.held { "the destination holds" } else { "first is" });
+        format!(
+            "field type conflict: field {} of measurement {} is {lost} where {held} {keep}",
+            Printable(&self.field),
+            Printable(&self.measurement)
+        )
+    }
+}
+
+impl std::fmt::Display for Conflict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let losing: Vec<String> =
+            self.losing.iter().map(|(one, cells)| format!("{cells} {one}")).collect();
+        write!(
+            f,
+            "field {} of measurement {} in {} ({}): {} cells, where {} {}",
+            Printable(&self.field),
+            Printable(&self.measurement),
+            self.destination,
+            self.group,
+            losing.join(" and "),
+            if self.held { "the destination holds" } else { "the first cell is" },
+            self.keep
+        )
+    }
+}
+
+/// What became of the cells in conflict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetAside {
+    /// Cells that were cast.
+    pub cast: u64,
+    /// Cells that went to the reject file.
+    pub rejected: u64,
+}
+
+/// Finds the conflicts of some units. `group` gives the shard group of a unit, which may reach
+/// beyond it.
+///
+/// # Errors
+/// Where a side cannot be read or asked.
+pub fn find(
+    source: &dyn Source,
+    destination: &dyn Source,
+    units: &[Unit],
+    filter: &Filter,
+    group: impl Fn(&Unit) -> Window,
+) -> Result<Vec<Conflict>> {
+    let mut suspects: BTreeMap<(&Namespace, &Namespace), Suspects> = BTreeMap::new();
+    let mut conflicts = Vec::new();
+    for unit in units.iter().filter(|unit| !unit.source_lacks) {
+        let pair = (&unit.source, &unit.destination);
+        if !suspects.contains_key(&pair) {
+            suspects.insert(pair, Suspects::of(source, destination, unit, filter)?);
+        }
+        let Some(suspects) = suspects.get(&pair).filter(|suspects| suspects.any()) else {
+            continue;
+        };
+        let found = Occurring::read(source, unit, suspects, filter)?;
+        for ((measurement, field), types) in found.0 {
+            let scope = Scope::new(&unit.destination, group(unit), &only(&measurement, filter));
+            let held = match suspects.held(&measurement, &field) {
+                true => destination.types_of(&scope, &measurement, &field)?,
+                false => Vec::new(),
+            };
+            let Some(keep) = held.first().copied().or_else(|| earliest(&types)) else { continue };
+            let losing = types.iter().filter(|one| one.field_type != keep);
+            let losing: Vec<_> = losing.map(|one| (one.field_type, one.cells)).collect();
+            if !losing.is_empty() {
+                conflicts.push(Conflict {
+                    unit: unit.window,
+                    group: group(unit),
+                    source: unit.source.clone(),
+                    destination: unit.destination.clone(),
+                    measurement,
+                    field,
+                    keep,
+                    held: !held.is_empty(),
+                    losing,
+                });
+            }
+        }
+    }
+    Ok(conflicts)
+}
+
+/// Fields that have more than one type on both sides together.
+struct Suspects {
+    /// `None` where only reading tells.
+    types: Option<FieldTypes>,
+    /// What the destination holds.
+    held: Option<FieldTypes>,
+}
+
+impl Suspects {
+    fn of(
+        source: &dyn Source,
+        destination: &dyn Source,
+        unit: &Unit,
+        filter: &Filter,
+    ) -> Result<Self> {
+        let ours = source.field_types(&Scope::new(&unit.source, Window::ALL, filter))?;
+        let scope = Scope::new(&unit.destination, Window::ALL, filter);
+        let held = match destination.field_types(&scope) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => {
+                Some(FieldTypes::new())
+            }
+            outcome => outcome?,
+        };
+        let types = ours.zip(held.as_ref()).map(|(ours, held)| several(ours, held, filter));
+        Ok(Self { types, held })
+    }
+
+    fn any(&self) -> bool {
+        self.types.as_ref().is_none_or(|types| !types.is_empty())
+    }
+
+    fn admits(&self, measurement: &[u8], field: &[u8]) -> bool {
+        let Some(types) = &self.types else { return true };
+        types.get(measurement).is_some_and(|fields| fields.contains_key(field))
+    }
+
+    /// True where the destination may hold the field.
+    fn held(&self, measurement: &[u8], field: &[u8]) -> bool {
+        let Some(held) = &self.held else { return true };
+        held.get(measurement).is_some_and(|fields| fields.contains_key(field))
+    }
+
+    /// A filter that reads no other measurements, as far as it can be expressed.
+    fn narrow(&self, filter: &Filter) -> Filter {
+        let names = self.types.iter().flat_map(BTreeMap::keys);
+        let names: Option<Vec<String>> =
+            names.map(|name| String::from_utf8(name.to_vec()).ok()).collect();
+        let measurements = names.filter(|names| !names.is_empty());
+        let given = || filter.measurements.clone();
+        Filter { measurements: measurements.unwrap_or_else(given), ..filter.clone() }
+    }
+}
+
+/// The fields that have more than one type on both sides together.
+fn several(mut ours: FieldTypes, held: &FieldTypes, filter: &Filter) -> FieldTypes {
+    for (measurement, fields) in &mut ours {
+        let there = held.get(measurement);
+        fields.retain(|field, types| {
+            types.extend(there.and_then(|fields| fields.get(field)).into_iter().flatten());
+            types.sort_unstable();
+            types.dedup();
+            types.len() > 1
+        });
+    }
+    ours.retain(|measurement, fields| !fields.is_empty() && filter.admits_measurement(measurement));
+    ours
+}
+
+/// A type with which a field occurs in a unit of the source.
+struct Occurrence {
+    field_type: FieldType,
+    first: i64,
+    cells: u64,
+}
+
+fn earliest(types: &[Occurrence]) -> Option<FieldType> {
+    types.iter().min_by_key(|one| (one.first, one.field_type)).map(|one| one.field_type)
+}
+
+/// The types with which suspicious fields occur in a unit of the source.
+#[derive(Default)]
+struct Occurring(BTreeMap<(Arc<[u8]>, Arc<[u8]>), Vec<Occurrence>>);
+
+impl Occurring {
+    fn read(
+        source: &dyn Source,
+        unit: &Unit,
+        suspects: &Suspects,
+        filter: &Filter,
+    ) -> Result<Self> {
+        let mut found = Self::default();
+        let scope = Scope::new(&unit.source, unit.window, &suspects.narrow(filter));
+        for_each_block(source, &plan_or_nothing(source, &scope)?, |block| {
+            found.add(block, suspects, filter);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    fn add(&mut self, block: &Block, suspects: &Suspects, filter: &Filter) {
+        let Some((first, _)) = block.runs().next() else { return };
+        let measurement: Arc<[u8]> = first.measurement().into();
+        for column in block.columns() {
+            if !suspects.admits(&measurement, &column.field) {
+                continue;
+            }
+            let wanted = block.runs().filter(|(series, _)| filter.admits(series));
+            let rows = wanted.flat_map(|(_, rows)| rows).filter(|row| column.get(*row).is_some());
+            let times: Vec<i64> = rows.map(|row| block.times()[row]).collect();
+            let Some(first) = times.iter().min().copied() else { continue };
+            let name = (Arc::clone(&measurement), Arc::clone(&column.field));
+            let (types, cells) = (self.0.entry(name).or_default(), times.len() as u64);
+            let field_type = column.field_type();
+            match types.iter_mut().find(|one| one.field_type == field_type) {
+                Some(known) => {
+                    known.first = known.first.min(first);
+                    known.cells += cells;
+                }
+                None => types.push(Occurrence { field_type, first, cells }),
+            }
+        }
+    }
+}
+
+fn only(measurement: &[u8], filter: &Filter) -> Filter {
+    let name = std::str::from_utf8(measurement).ok().map(str::to_owned);
+    let given = || filter.measurements.clone();
+    // Whatever series has the field there gives it its type.
+    let measurements = name.map_or_else(given, |name| vec![name]);
+    Filter { measurements, excluded: Vec::new(), tags: Vec::new() }
+}
+
+/// The rules by which a source is read so that no conflict is left.
+#[must_use]
+pub fn rules(conflicts: &[Conflict], policy: Policy) -> Vec<Rule> {
+    let rule = |conflict: &Conflict| Rule {
+        namespace: conflict.source.clone(),
+        window: conflict.unit,
+        measurement: Arc::clone(&conflict.measurement),
+        field: Arc::clone(&conflict.field),
+        keep: conflict.keep,
+        cast: policy == Policy::Cast,
+    };
+    conflicts.iter().map(rule).collect()
+}
+
+/// The error that names conflicts, where they are not to be dealt with.
+#[must_use]
+pub fn refused(conflicts: &[Conflict]) -> Error {
+    let mut named: Vec<String> =
+        conflicts.iter().take(NAMED_MAX).map(|conflict| format!("\n  {conflict}")).collect();
+    if conflicts.len() > NAMED_MAX {
+        named.push(format!("\n  and {} more", conflicts.len() - NAMED_MAX));
+    }
+    let what = format!(
+        "a server keeps one type for each field and shard group, and these do not fit:{}",
+        named.concat()
+    );
+    Error::from(ErrorKind::Data(what)).with_next(
+        "nothing was sent: choose --on-type-conflict reject (these cells go to the reject file) or \
+         cast (where it is exact), or leave the measurement out with --exclude",
+    )
+}
+
+/// Puts the cells that will not be sent into the reject file, and counts those that will be cast.
+///
+/// # Errors
+/// Where the source cannot be read or the reject file not written.
+pub fn set_aside(
+    source: &dyn Source,
+    conflicts: &[Conflict],
+    policy: Policy,
+    filter: &Filter,
+    rejects: &Rejects,
+) -> Result<SetAside> {
+    let mut counts = SetAside::default();
+    for conflict in conflicts {
+        let narrow = Filter { tags: filter.tags.clone(), ..only(&conflict.measurement, filter) };
+        let scope = Scope::new(&conflict.source, conflict.unit, &narrow);
+        for_each_block(source, &plan_or_nothing(source, &scope)?, |block| {
+            conflict.set_aside(block, policy, filter, rejects, &mut counts)
+        })?;
+    }
+    Ok(counts)
+}
+
+impl Conflict {
+    fn set_aside(
+        &self,
+        block: &Block,
+        policy: Policy,
+        filter: &Filter,
+        rejects: &Rejects,
+        counts: &mut SetAside,
+    ) -> Result<()> {
+        let columns = block.columns();
+        let is_field = |at: &usize| *columns[*at].field == *self.field;
+        let keep =
+            (0..columns.len()).filter(is_field).find(|at| columns[*at].field_type() == self.keep);
+        let losing: Vec<usize> = (0..columns.len())
+            .filter(is_field)
+            .filter(|at| columns[*at].field_type() != self.keep)
+            .collect();
+        let mut encoder = Encoder::new(block);
+        let wanted =
+            |series: &Series| filter.admits(series) && series.measurement() == &*self.measurement;
+        for (series, rows) in block.runs().filter(|(series, _)| wanted(series)) {
+            for row in rows {
+                // Of several values one is cast, and only where none has the type that stays.
+                let mut taken = keep.is_some_and(|at| columns[at].get(row).is_some());
+                for &at in &losing {
+                    let Some(value) = columns[at].get(row) else { continue };
+                    let castable = || cast(value, self.keep, &mut Vec::new()).is_some();
+                    if policy == Policy::Cast && !taken && castable() {
+                        counts.cast += 1;
+                        taken = true;
+                        continue;
+                    }
+                    counts.rejected += 1;
+                    let mut mask = vec![false; columns.len()];
+                    mask[at] = true;
+                    let mut line = Vec::new();
+                    if encoder.row(series, row, Some(&mask), &mut line).is_err() {
+                        line.clear();
+                    }
+                    let line = line.strip_suffix(b"\n").unwrap_or(&line);
+                    let place = format!("{}, series {series}", self.source);
+                    rejects.add(&place, &self.reason(columns[at].field_type()), line)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
