@@ -19,6 +19,7 @@ use crate::types::FieldTypes;
 use crate::value::FieldType;
 use crate::window::Window;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -254,7 +255,10 @@ fn earliest(types: &[Occurrence]) -> Option<FieldType> {
 
 /// The types with which suspicious fields occur in a unit of the source.
 #[derive(Default)]
-struct Occurring(BTreeMap<(Arc<[u8]>, Arc<[u8]>), Vec<Occurrence>>);
+struct Occurring(BTreeMap<FieldName, Vec<Occurrence>>);
+
+/// Measurement and field key, unescaped.
+type FieldName = (Arc<[u8]>, Arc<[u8]>);
 
 impl Occurring {
     fn read(

@@ -42,7 +42,7 @@ fn shuffled(seed: u64, rows: usize, weeks: u64) -> String {
         writeln!(text, "{key} a={value}.25,b={value}i,c=\"text\n{host}\" {time}").unwrap();
         if at % 10 == 0 {
             let again = numbers.below(100);
-            later.push(format!("{key} a={again},d={} {time}\n", again % 2 == 0));
+            later.push(format!("{key} a={again},d={} {time}\n", again.is_multiple_of(2)));
         }
     }
     text.extend(later);

@@ -115,7 +115,7 @@ impl Block {
             std::mem::take(&mut self.columns).into_iter().partition(|one| *one.field == *field);
         self.columns = rest;
         let kept = same.iter().position(|one| one.field_type() == keep).map(|at| same.remove(at));
-        let mut united = Column::new(same[0].field.clone(), keep);
+        let mut united = Column::new(Arc::clone(&same[0].field), keep);
         let mut text = Vec::new();
         for (row, time) in self.times.iter().enumerate() {
             let value = kept.as_ref().and_then(|kept| kept.get(row));
