@@ -14,7 +14,7 @@ use crate::digest::set::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{self, Decoder, Item};
 use crate::line::{Precision, key};
-use crate::pipeline::{self, Progress};
+use crate::pipeline::{self, Progress, Stage};
 use crate::plan::{Namespace, Scope};
 use crate::reject::Rejects;
 use crate::series::Printable;
@@ -142,7 +142,7 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     fn unit(&self, unit: &Unit) -> Result<()> {
-        let mut ours = self.digest(self.source, &unit.source, unit)?;
+        let mut ours = self.digest(Stage::Read, self.source, &unit.source, unit)?;
         let mut theirs = self.digest_destination(unit)?;
         let mut findings = self.compare(&ours, &theirs, unit, false)?;
         self.outcome().sent.already_there += findings.counts.matched;
@@ -167,7 +167,7 @@ impl Copy<'_> {
                 break;
             }
             let before = ours.set.total();
-            ours = self.digest(self.source, &unit.source, unit)?;
+            ours = self.digest(Stage::Verify, self.source, &unit.source, unit)?;
             sent.moving = before != ours.set.total();
             findings = self.compare_sent(&ours, &theirs, unit, &sent)?;
         }
@@ -209,15 +209,22 @@ impl Copy<'_> {
         Ok(findings)
     }
 
-    fn digest(&self, side: &dyn Source, namespace: &Namespace, unit: &Unit) -> Result<Digest> {
+    fn digest(
+        &self,
+        stage: Stage,
+        side: &dyn Source,
+        namespace: &Namespace,
+        unit: &Unit,
+    ) -> Result<Digest> {
+        self.progress.done(stage, 0, 0);
         let digest = compare::digest(side, namespace, unit.window, &self.options.compare)?;
-        self.progress.read(digest.set.total().cells);
+        self.progress.done(stage, digest.set.total().cells, 0);
         Ok(digest)
     }
 
     fn digest_destination(&self, unit: &Unit) -> Result<Digest> {
         match self.destination.reader {
-            Some(reader) => self.digest(reader, &unit.destination, unit),
+            Some(reader) => self.digest(Stage::Verify, reader, &unit.destination, unit),
             None => Ok(Digest::default()),
         }
     }
@@ -269,6 +276,7 @@ impl Copy<'_> {
 
     /// Sends what is missing; returns the cells that were rejected.
     fn send(&self, unit: &Unit, missing: &Missing, sent: &Filled) -> Result<HashSet<KeyHash>> {
+        self.progress.done(Stage::Send, 0, 0);
         let rejected = Mutex::new(HashSet::new());
         let writers =
             self.options.jobs.div_ceil(UNITS_OPEN).min(self.destination.sink.writers_max());
@@ -299,7 +307,9 @@ impl Copy<'_> {
             refused_cells += keys.len() as u64;
             lock(rejected).extend(keys);
         }
-        self.progress.sent(cells - refused_cells.min(cells));
+        self.progress.done(Stage::Send, cells - refused_cells.min(cells), bytes);
+        self.progress.retried(retries);
+        self.progress.rejected(refused.len() as u64);
         let sent = &mut self.outcome().sent;
         sent.cells += cells - refused_cells.min(cells);
         sent.rows += rows - (refused.len() as u64).min(rows);
