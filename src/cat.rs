@@ -6,11 +6,12 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::encode::Encoder;
+use crate::pipeline::{Progress, Stage};
 use crate::plan::{Filter, Namespace, Scope};
 use crate::reject::Rejects;
 use crate::source::{Source, for_each_block};
 use crate::window::Window;
-use std::io::Write;
+use std::io::{self, Write};
 
 /// Bytes that are written at once.
 const BUFFER: usize = 1 << 20;
@@ -35,41 +36,72 @@ pub fn run(
     window: Window,
     filter: &Filter,
     rejects: &Rejects,
+    progress: &dyn Progress,
     out: &mut dyn Write,
 ) -> Result<Outcome> {
+    let mut writer = Writer { out, progress, buffer: Vec::new(), waiting: 0 };
     let mut outcome = Outcome::default();
-    let mut buffer = Vec::new();
+    progress.done(Stage::Send, 0, 0);
     for namespace in namespaces {
         if namespaces.len() > 1 {
-            context(namespace, &mut buffer)?;
+            context(namespace, &mut writer.buffer)?;
         }
         let partitions = source.plan(&Scope::new(namespace, window, filter))?;
         for_each_block(source, &partitions, |block| {
             let mut encoder = Encoder::new(block);
             for (series, rows) in block.runs().filter(|(series, _)| filter.admits(series)) {
                 for row in rows {
-                    match encoder.row(series, row, None, &mut buffer) {
+                    match encoder.row(series, row, None, &mut writer.buffer) {
                         Ok(0) => {}
                         Ok(cells) => {
                             outcome.rows += 1;
                             outcome.cells += cells;
+                            writer.waiting += cells;
                         }
                         Err(unwritable) => {
                             let place = format!("{namespace}, series {series}");
+                            progress.rejected(1);
                             rejects.add(&place, &unwritable.to_string(), b"")?;
                         }
                     }
-                    if buffer.len() >= BUFFER {
-                        write(out, &mut buffer)?;
+                    if writer.buffer.len() >= BUFFER {
+                        writer.write()?;
                     }
                 }
             }
             Ok(())
         })?;
     }
-    write(out, &mut buffer)?;
-    out.flush().map_err(|error| Error::io("standard output", "write", error))?;
+    writer.finish()?;
     Ok(outcome)
+}
+
+/// The output, and what waits to be written to it.
+struct Writer<'a> {
+    out: &'a mut dyn Write,
+    progress: &'a dyn Progress,
+    buffer: Vec<u8>,
+    /// Cells in the buffer.
+    waiting: u64,
+}
+
+impl Writer<'_> {
+    fn write(&mut self) -> Result<()> {
+        self.out.write_all(&self.buffer).map_err(unwritable)?;
+        let cells = std::mem::take(&mut self.waiting);
+        self.progress.done(Stage::Send, cells, self.buffer.len() as u64);
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.write()?;
+        self.out.flush().map_err(unwritable)
+    }
+}
+
+fn unwritable(error: io::Error) -> Error {
+    Error::io("standard output", "write", error)
 }
 
 fn context(namespace: &Namespace, buffer: &mut Vec<u8>) -> Result<()> {
@@ -85,11 +117,5 @@ fn context(namespace: &Namespace, buffer: &mut Vec<u8>) -> Result<()> {
     let lines =
         format!("# CONTEXT-DATABASE:{database}\n# CONTEXT-RETENTION-POLICY:{retention_policy}\n");
     buffer.extend_from_slice(lines.as_bytes());
-    Ok(())
-}
-
-fn write(out: &mut dyn Write, buffer: &mut Vec<u8>) -> Result<()> {
-    out.write_all(buffer).map_err(|error| Error::io("standard output", "write", error))?;
-    buffer.clear();
     Ok(())
 }

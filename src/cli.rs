@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::line::Precision;
 use crate::location::Location;
 use crate::plan::{Filter, Namespace};
+use crate::progress::Style;
 use crate::sink::influx::Consistency;
 use crate::spill::Place;
 use crate::window::{Window, parse_time};
@@ -97,6 +98,9 @@ pub struct Common {
     /// Where rejected rows go, with their reasons [default for copy: gapless-rejected.lp]
     #[arg(long, value_name = "FILE")]
     pub reject: Option<PathBuf>,
+    /// How progress is shown on standard error
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Style::Auto)]
+    pub progress: Style,
     /// Print nothing but warnings and errors on standard error
     #[arg(long)]
     pub quiet: bool,

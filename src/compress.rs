@@ -65,8 +65,8 @@ impl Input {
     /// Where it cannot be opened. A directory is noticed at the first read.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|source| Error::io(path, "open", source))?;
-        let length = file.metadata().ok().filter(Metadata::is_file).map(|data| data.len());
-        Ok(Self { length, ..Self::from_reader(path.to_owned(), Box::new(file)) })
+        let length = length(&file);
+        Ok(Self::from_reader(path.to_owned(), Box::new(file)).of_length(length))
     }
 
     /// Reads standard input, which errors name `-`.
@@ -79,6 +79,12 @@ impl Input {
     #[must_use]
     pub fn from_reader(name: PathBuf, inner: Box<dyn Read + Send>) -> Self {
         Self { name, state: State::New(Stored::new(inner)), length: None }
+    }
+
+    /// Says how many stored bytes there are, where that is known.
+    #[must_use]
+    pub fn of_length(self, length: Option<u64>) -> Self {
+        Self { length, ..self }
     }
 
     /// Number of stored (compressed) bytes; `None` where it is not known before the end.
@@ -152,6 +158,12 @@ impl fmt::Debug for Input {
         };
         write!(f, "Input({}, {state})", self.name.display())
     }
+}
+
+/// Bytes of a regular file; `None` of anything else.
+#[must_use]
+pub fn length(file: &File) -> Option<u64> {
+    file.metadata().ok().filter(Metadata::is_file).map(|data| data.len())
 }
 
 /// The state after one step, and the bytes read where the step yielded any or found the end.

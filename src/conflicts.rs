@@ -140,12 +140,13 @@ pub fn find(
     let mut conflicts = Vec::new();
     for unit in units.iter().filter(|unit| !unit.source_lacks) {
         let pair = (&unit.source, &unit.destination);
-        if !suspects.contains_key(&pair) {
-            suspects.insert(pair, Suspects::of(source, destination, unit, filter)?);
-        }
-        let Some(suspects) = suspects.get(&pair).filter(|suspects| suspects.any()) else {
-            continue;
+        let suspects = match suspects.entry(pair) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Suspects::of(source, destination, unit, filter)?),
         };
+        if !suspects.any() {
+            continue;
+        }
         let found = Occurring::read(source, unit, suspects, filter)?;
         for ((measurement, field), types) in found.0 {
             let scope = Scope::new(&unit.destination, group(unit), &only(&measurement, filter));

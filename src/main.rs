@@ -1,9 +1,11 @@
 //! The command `gapless`: reads the arguments, runs the command, prints its report.
 
 use clap::Parser;
-use gapless::cli::{CatArgs, Cli, Command, TwoSides};
+use gapless::cli::{CatArgs, Cli, Command, Common, TwoSides};
 use gapless::error::{Error, ErrorKind, Result};
-use gapless::progress::{self, Lines};
+use gapless::pipeline::Progress;
+use gapless::progress::signal::Asked;
+use gapless::progress::{self, Meter};
 use gapless::report::Report;
 use gapless::run;
 use std::io::{self, Write};
@@ -15,21 +17,46 @@ const INCOMPLETE: u8 = 3;
 const FAILED: u8 = 4;
 
 fn main() -> ExitCode {
+    // First of all: until then SIGUSR1 ends the process.
+    let asked = Asked::by_signal().unwrap_or_else(|error| {
+        progress::print(&format!("warning: SIGUSR1 will print no progress: {error}"));
+        Asked::default()
+    });
     let outcome = match Cli::parse().command {
         Command::Copy(arguments) => {
-            reported(&arguments.sides, |progress| run::copy(&arguments, progress))
+            reported(&arguments.sides, asked, |progress| run::copy(&arguments, progress))
         }
         Command::Verify(arguments) => {
-            reported(&arguments.sides, |progress| run::verify(&arguments, progress))
+            reported(&arguments.sides, asked, |progress| run::verify(&arguments, progress))
         }
-        Command::Cat(arguments) => cat(&arguments),
+        Command::Cat(arguments) => cat(&arguments, asked),
     };
     ExitCode::from(outcome.unwrap_or_else(|error| failed(&error)))
 }
 
+/// Runs work with the progress that the arguments ask for, which ends before anything else is
+/// printed.
+fn shown<T>(
+    common: &Common,
+    asked: Asked,
+    writes_data: bool,
+    work: impl FnOnce(&Meter) -> Result<T>,
+) -> Result<T> {
+    let options =
+        progress::Options { style: common.progress, quiet: common.quiet, writes_data, asked };
+    let meter = Meter::new(&options);
+    let outcome = work(&meter);
+    meter.stage(if outcome.is_ok() { "done" } else { "stopped" });
+    outcome
+}
+
 /// Runs a command that ends in a report, and prints or writes it.
-fn reported(sides: &TwoSides, command: impl FnOnce(&Lines) -> Result<Report>) -> Result<u8> {
-    let report = command(&Lines::new(sides.common.quiet))?;
+fn reported(
+    sides: &TwoSides,
+    asked: Asked,
+    command: impl FnOnce(&Meter) -> Result<Report>,
+) -> Result<u8> {
+    let report = shown(&sides.common, asked, false, command)?;
     if sides.json {
         out(&report.json()?)?;
         if !sides.common.quiet {
@@ -45,9 +72,10 @@ fn reported(sides: &TwoSides, command: impl FnOnce(&Lines) -> Result<Report>) ->
     Ok(report.exit_status)
 }
 
-fn cat(arguments: &CatArgs) -> Result<u8> {
-    let progress = Lines::new(arguments.common.quiet);
-    let done = match run::cat(arguments, &progress, &mut io::stdout().lock()) {
+fn cat(arguments: &CatArgs, asked: Asked) -> Result<u8> {
+    let mut stdout = io::stdout().lock();
+    let work = |progress: &Meter| run::cat(arguments, progress, &mut stdout);
+    let done = match shown(&arguments.common, asked, true, work) {
         // Whoever read our output has enough of it.
         Err(error) if error.is_broken_pipe() => return Ok(0),
         outcome => outcome?,

@@ -10,18 +10,71 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 
-/// What is told while work goes on. Called from worker threads; must not block for long.
+/// What is counted while a command runs. Stages may be under way at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The source is read: files are loaded, the rest is digested.
+    Read,
+    /// What the destination lacks is sent and acknowledged.
+    Send,
+    /// Sides are digested to be compared.
+    Verify,
+}
+
+impl Stage {
+    /// Every stage, in the order in which a cell passes through them.
+    pub const ALL: [Self; 3] = [Self::Read, Self::Send, Self::Verify];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Send => "send",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+/// What is told while work goes on: facts only, as they come about. Called from worker threads, so
+/// that nothing here blocks or prints.
+///
+/// A stage begins with its first `done` or `expect`; `done(stage, 0, 0)` says that it begins. Rates
+/// are taken from then on, so that it should be said before the work, and the work be told in small
+/// pieces: once a block or batch.
 pub trait Progress: Send + Sync {
+    /// The command does something else from now on, or goes on for a reason that the operator
+    /// should know ("open", "send", "backoff:503").
+    fn stage(&self, stage: &str);
+    /// The cells of a stage are counted: there are `cells` in all. Said again, the largest counts.
+    fn expect(&self, stage: Stage, cells: u64);
+    /// The bytes of a stage are known: there are `bytes` in all. Said again, the largest counts.
+    fn expect_bytes(&self, stage: Stage, bytes: u64);
+    /// More was done.
+    fn done(&self, stage: Stage, cells: u64, bytes: u64);
     /// The number of units is known.
     fn units(&self, total: usize);
-    /// Cells were read from either side.
-    fn read(&self, cells: u64);
-    /// Cells were acknowledged by the destination.
-    fn sent(&self, cells: u64);
     /// A unit is finished.
     fn unit_done(&self);
+    /// Requests were repeated.
+    fn retried(&self, times: u64);
+    /// Rows were rejected.
+    fn rejected(&self, rows: u64);
     /// Something that the operator should know at once.
     fn warn(&self, text: &str);
+}
+
+/// Nobody is told.
+impl Progress for () {
+    fn stage(&self, _: &str) {}
+    fn expect(&self, _: Stage, _: u64) {}
+    fn expect_bytes(&self, _: Stage, _: u64) {}
+    fn done(&self, _: Stage, _: u64, _: u64) {}
+    fn units(&self, _: usize) {}
+    fn unit_done(&self) {}
+    fn retried(&self, _: u64) {}
+    fn rejected(&self, _: u64) {}
+    fn warn(&self, _: &str) {}
 }
 
 /// Runs `work` on every item, `jobs` at a time, in order of the items.

@@ -1,13 +1,15 @@
 //! Opens what a location names, as a source or as a destination.
 
 use crate::archive::{self, Header};
-use crate::compress::Input;
+use crate::compress::{self, Input};
 use crate::copy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Client, Role, Secret, Server};
 use crate::influxql;
 use crate::location::{InfluxLocation, Location};
+use crate::pipeline::{Progress, Stage};
 use crate::plan::{Held, Namespace, RpSettings};
+use crate::progress::Meter;
 use crate::reject::Rejects;
 use crate::sink::Sink;
 use crate::sink::archive::ArchiveSink;
@@ -18,6 +20,7 @@ use crate::source::archive::ArchiveSource;
 use crate::source::influx_http::InfluxHttp;
 use crate::source::line_file::{self, LineFile};
 use crate::units::Pair;
+use std::fs::File;
 use std::io::ErrorKind as IoErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -53,20 +56,30 @@ pub fn open_source(
     role: Role,
     options: &line_file::Options,
     rejects: &Rejects,
-    warn: &dyn Fn(&str),
+    progress: &Meter,
 ) -> Result<SourceSide> {
     let lines = |input: Input| -> Result<SourceSide> {
-        let file = LineFile::read(&location.to_string(), input, options, rejects, warn)?;
+        let warn = |text: &str| progress.warn(text);
+        let file = LineFile::read(&location.to_string(), input, options, rejects, &warn)?;
         let lines = Some(file.stats().clone());
+        progress.rejected(file.stats().rejected);
         Ok(SourceSide { source: Box::new(file), lines, clock: None })
     };
     match location {
-        Location::Stdin => lines(Input::stdin()),
+        Location::Stdin => {
+            let stdin = progress.count_bytes(std::io::stdin());
+            lines(Input::from_reader("-".into(), Box::new(stdin)))
+        }
         Location::Path(path) if path.is_dir() => {
             let source = Box::new(open_directory(path)?);
             Ok(SourceSide { source, lines: None, clock: None })
         }
-        Location::Path(path) => lines(Input::open(path)?),
+        Location::Path(path) => {
+            let file = File::open(path).map_err(|error| Error::io(path, "open", error))?;
+            let length = compress::length(&file);
+            let file = progress.count_bytes(file);
+            lines(Input::from_reader(path.clone(), Box::new(file)).of_length(length))
+        }
         Location::Influx(influx) => {
             let client = connect(influx, access, role)?;
             let (database, rp) = (influx.database.clone(), influx.retention_policy.clone());
@@ -99,6 +112,27 @@ fn connect(location: &InfluxLocation, access: Access, role: Role) -> Result<Arc<
         ca: access.ca,
     };
     Ok(Arc::new(Client::new(server, role)?))
+}
+
+/// Tells how many bytes of line protocol there are to read, where every input is a file: a pipe
+/// ends when it ends.
+pub fn expect_input(locations: &[&Location], progress: &dyn Progress) {
+    let mut bytes = 0;
+    let mut files = 0;
+    for location in locations {
+        match location {
+            Location::Stdin => return,
+            Location::Path(path) => match path.metadata() {
+                Ok(held) if held.is_file() => (bytes, files) = (bytes + held.len(), files + 1),
+                Ok(held) if held.is_dir() => {}
+                _ => return,
+            },
+            Location::Influx(_) | Location::Null => {}
+        }
+    }
+    if files > 0 {
+        progress.expect_bytes(Stage::Read, bytes);
+    }
 }
 
 /// How a destination is written.

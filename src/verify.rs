@@ -5,7 +5,7 @@ use crate::compare::{
 };
 use crate::digest::node::Node;
 use crate::error::Result;
-use crate::pipeline::{self, Progress};
+use crate::pipeline::{self, Progress, Stage};
 use crate::source::Source;
 use std::sync::{Mutex, PoisonError};
 
@@ -67,13 +67,14 @@ pub fn run(
     let outcome = Mutex::new(Outcome::default());
     progress.units(units.len());
     pipeline::for_each(jobs, units, |unit| {
+        progress.done(Stage::Verify, 0, 0);
         let ours = match unit.source_lacks {
             true => Digest::default(),
             false => compare::digest(source, &unit.source, unit.window, options)?,
         };
-        progress.read(ours.set.total().cells);
+        progress.done(Stage::Verify, ours.set.total().cells, 0);
         let theirs = compare::digest(destination, &unit.destination, unit.window, options)?;
-        progress.read(theirs.set.total().cells);
+        progress.done(Stage::Verify, theirs.set.total().cells, 0);
         let sides = Sides { source, ours: &ours, destination, theirs: &theirs };
         let findings = compare::compare(sides, unit, options, |_, _| Ok(()))?;
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,7 +13,6 @@ use gapless::copy::{self, Destination};
 use gapless::error::Result;
 use gapless::line::decode::{Decoder, Item, Options as LineOptions};
 use gapless::line::key;
-use gapless::pipeline::Progress;
 use gapless::plan::{Filter, Held, Namespace, Partition, Scope};
 use gapless::reject::Rejects;
 use gapless::sink::{Ack, Batch, Sink};
@@ -88,16 +87,6 @@ impl<F: Fn(usize) -> Vec<(i64, f64)> + Send + Sync> Source for Scripted<F> {
     }
 }
 
-struct Silent;
-
-impl Progress for Silent {
-    fn units(&self, _: usize) {}
-    fn read(&self, _: u64) {}
-    fn sent(&self, _: u64) {}
-    fn unit_done(&self) {}
-    fn warn(&self, _: &str) {}
-}
-
 fn unit() -> Unit {
     let namespace = Namespace::default();
     Unit { source: namespace.clone(), source_lacks: false, destination: namespace, window: ALL }
@@ -120,7 +109,7 @@ fn a_side_that_moved_between_two_readings_is_not_called_matched() {
     let ours = scripted(|_| vec![(1, 1.0), (2, 2.0)]);
     // At the digest another value, at the second look the same as ours.
     let theirs = scripted(|reading| vec![(1, if reading == 0 { 9.0 } else { 1.0 }), (2, 2.0)]);
-    let outcome = verify::run(&ours, &theirs, &[unit()], 1, &options(), &Silent).unwrap();
+    let outcome = verify::run(&ours, &theirs, &[unit()], 1, &options(), &()).unwrap();
     assert_eq!((outcome.counts.matched, outcome.counts.unstable), (0, 2));
 }
 
@@ -163,7 +152,7 @@ fn copy_live(source: &dyn Source) -> (copy::Outcome, Vec<(i64, f64)>) {
     };
     let destination = Destination { reader: Some(&reader), sink: &*sink };
     let rejects = Rejects::new(None);
-    let outcome = copy::run(source, destination, &[unit()], &options, &rejects, &Silent).unwrap();
+    let outcome = copy::run(source, destination, &[unit()], &options, &rejects, &()).unwrap();
     (
         outcome,
         table(&sink.0.lock().unwrap())

@@ -14,7 +14,7 @@ use crate::digest::set::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{self, Decoder, Item};
 use crate::line::{Precision, key};
-use crate::pipeline::{self, Gate, Permit, Progress};
+use crate::pipeline::{self, Gate, Permit, Progress, Stage};
 use crate::plan::{Namespace, Scope};
 use crate::reject::Rejects;
 use crate::series::Printable;
@@ -171,7 +171,7 @@ struct Copy<'a> {
 impl Copy<'_> {
     fn unit(&self, unit: &Unit) -> Result<()> {
         let sink = self.destination.sink;
-        let mut ours = self.digest(self.source, &unit.source, unit)?;
+        let mut ours = self.digest(Stage::Read, self.source, &unit.source, unit)?;
         let mut theirs = self.digest_destination(unit)?;
         let mut sent = Filled::default();
         let mut judged = self.send_missing(&ours, &theirs, unit, &mut sent)?;
@@ -189,7 +189,7 @@ impl Copy<'_> {
                 break;
             }
             let before = ours.set.total();
-            ours = self.digest(self.source, &unit.source, unit)?;
+            ours = self.digest(Stage::Verify, self.source, &unit.source, unit)?;
             sent.moving = before != ours.set.total();
             judged = self.judge(&ours, &theirs, unit, &sent)?;
             if judged.wants && round < ROUNDS_MAX {
@@ -288,15 +288,22 @@ impl Copy<'_> {
         Ok(judged)
     }
 
-    fn digest(&self, side: &dyn Source, namespace: &Namespace, unit: &Unit) -> Result<Digest> {
+    fn digest(
+        &self,
+        stage: Stage,
+        side: &dyn Source,
+        namespace: &Namespace,
+        unit: &Unit,
+    ) -> Result<Digest> {
+        self.progress.done(stage, 0, 0);
         let digest = compare::digest(side, namespace, unit.window, &self.options.compare)?;
-        self.progress.read(digest.set.total().cells);
+        self.progress.done(stage, digest.set.total().cells, 0);
         Ok(digest)
     }
 
     fn digest_destination(&self, unit: &Unit) -> Result<Digest> {
         match self.destination.reader {
-            Some(reader) => self.digest(reader, &unit.destination, unit),
+            Some(reader) => self.digest(Stage::Verify, reader, &unit.destination, unit),
             None => Ok(Digest::default()),
         }
     }
@@ -354,6 +361,7 @@ impl Copy<'_> {
 
     /// Sends what is missing; returns the cells that were rejected.
     fn send(&self, unit: &Unit, missing: &Missing, sent: &Filled) -> Result<HashSet<KeyHash>> {
+        self.progress.done(Stage::Send, 0, 0);
         let rejected = Mutex::new(HashSet::new());
         let writers =
             self.options.jobs.div_ceil(UNITS_OPEN).min(self.destination.sink.writers_max());
@@ -388,7 +396,9 @@ impl Copy<'_> {
             refused_cells += keys.len() as u64;
             lock(rejected).extend(keys);
         }
-        self.progress.sent(cells - refused_cells.min(cells));
+        self.progress.done(Stage::Send, cells - refused_cells.min(cells), bytes);
+        self.progress.retried(retries);
+        self.progress.rejected(refused.len() as u64);
         let sent = &mut self.outcome().sent;
         sent.cells += cells - refused_cells.min(cells);
         sent.rows += rows - (refused.len() as u64).min(rows);

@@ -9,7 +9,7 @@ use crate::http::{Role, Secret};
 use crate::location::Location;
 use crate::pipeline::Progress;
 use crate::plan::{Grid, Held, RpSettings, SHARD_DURATION};
-use crate::progress::Lines;
+use crate::progress::Meter;
 use crate::reject::Rejects;
 use crate::report::{Context, Expired, TypesDealtWith};
 use crate::side::{self, Access, SourceSide};
@@ -45,10 +45,10 @@ impl Job {
         common: &Common,
         source: &Location,
         rejects: Rejects,
-        progress: &Lines,
+        progress: &Meter,
     ) -> Result<Self> {
         let settings = common.settings()?;
-        progress.stage(&format!("stage=open source={source}"));
+        progress.stage("open");
         let access = Access {
             password: password(Role::Source, common.source_password_file.as_deref())?,
             ca: common.ca.clone(),
@@ -68,7 +68,7 @@ impl Job {
         &mut self,
         sides: &TwoSides,
         location: &Location,
-        progress: &Lines,
+        progress: &Meter,
     ) -> Result<SourceSide> {
         let (role, settings) = (Role::Destination, &self.settings);
         let access = access(sides, role)?;
@@ -203,7 +203,7 @@ impl Job {
         }
     }
 
-    pub(super) fn context(&self, sides: &TwoSides, progress: &Lines) -> Result<Context> {
+    pub(super) fn context(&self, sides: &TwoSides, progress: &Meter) -> Result<Context> {
         Ok(Context {
             source: sides.source.clone(),
             destination: sides.destination.clone(),
@@ -242,7 +242,7 @@ fn open_side(
     role: Role,
     settings: &Settings,
     rejects: &Rejects,
-    progress: &Lines,
+    progress: &Meter,
 ) -> Result<SourceSide> {
     let options = line_file::Options {
         precision: settings.precision,
@@ -252,7 +252,7 @@ fn open_side(
         memory_max: settings.memory / 2,
         spill: settings.spill.clone(),
     };
-    side::open_source(location, access, role, &options, rejects, &|text| progress.warn(text))
+    side::open_source(location, access, role, &options, rejects, progress)
 }
 
 pub(super) fn access(sides: &TwoSides, role: Role) -> Result<Access> {

@@ -12,8 +12,9 @@ use crate::copy;
 use crate::error::{Error, Result};
 use crate::http::Role;
 use crate::location::Location;
+use crate::pipeline::Progress;
 use crate::plan::{Grid, Held};
-use crate::progress::Lines;
+use crate::progress::Meter;
 use crate::reject::{Rejects, Summary};
 use crate::report::{self, Report, Stored, TypesDealtWith};
 use crate::side::{self, DestinationSide, Writing};
@@ -40,10 +41,12 @@ const IN_FLIGHT_SHARE: usize = 8;
 ///
 /// # Errors
 /// Where it could not be carried out.
-pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
+pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
     let sides = &arguments.sides;
     let (consistency, policy) = (arguments.consistency()?, arguments.policy()?);
     let (source, target) = sides.locations()?;
+    progress.begin("copy", &[("source", &source), ("destination", &target)]);
+    side::expect_input(&[&source], progress);
     let rejects = sides.common.reject.clone().unwrap_or_else(|| REJECT_FILE.into());
     let mut job = Job::open(&sides.common, &source, Rejects::new(Some(rejects)), progress)?;
     let mut pairs = job.pairs(&target)?;
@@ -70,14 +73,14 @@ pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
     if destination.is_server()
         && let Some(reader) = destination.reader()
     {
-        progress.stage("stage=plan");
+        progress.stage("plan");
         let group = |unit: &Unit| shard_group(&held, &pairs, unit);
         typed = job.deal_with_types(reader, &units, policy, group)?;
     }
     if arguments.no_read_back {
         writable.reader = None;
     }
-    progress.stage(&format!("stage=copy units={}", units.len()));
+    progress.stage("copy");
     let options = copy::Options {
         compare: job.compare_options(copy::UNITS_OPEN),
         jobs: job.settings.jobs,
@@ -157,7 +160,7 @@ fn compared_archive(
     destination: &DestinationSide,
     units: &[Unit],
     sides: &TwoSides,
-    progress: &Lines,
+    progress: &Meter,
 ) -> Result<Report> {
     let Some(reader) = destination.reader() else {
         return Err(Error::usage("the destination can be neither written nor read"));
@@ -182,9 +185,11 @@ fn compared_archive(
 ///
 /// # Errors
 /// Where it could not be carried out.
-pub fn verify(arguments: &VerifyArgs, progress: &Lines) -> Result<Report> {
+pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Report> {
     let sides = &arguments.sides;
     let (source, target) = sides.locations()?;
+    progress.begin("verify", &[("source", &source), ("destination", &target)]);
+    side::expect_input(&[&source, &target], progress);
     let rejects = Rejects::new(sides.common.reject.clone());
     let mut job = Job::open(&sides.common, &source, rejects, progress)?;
     let destination = job.open_destination(sides, &target, progress)?;
@@ -202,7 +207,7 @@ pub fn verify(arguments: &VerifyArgs, progress: &Lines) -> Result<Report> {
         there.max(floor(pair.source.settings.as_ref(), ours))
     })?;
     let units = job.units(&pairs, Some(reader), |pair| Ok(grid(&held, pair)))?;
-    progress.stage(&format!("stage=compare units={}", units.len()));
+    progress.stage("compare");
     let jobs = job.settings.jobs;
     let options = job.compare_options(jobs);
     let outcome = verify::run(&*job.side.source, reader, &units, jobs, &options, progress)?;
@@ -225,16 +230,18 @@ pub struct Catted {
 ///
 /// # Errors
 /// Where it could not be carried out.
-pub fn cat(arguments: &CatArgs, progress: &Lines, out: &mut dyn Write) -> Result<Catted> {
+pub fn cat(arguments: &CatArgs, progress: &Meter, out: &mut dyn Write) -> Result<Catted> {
     let source = Location::parse(&arguments.source)?;
+    progress.begin("cat", &[("source", &source)]);
+    side::expect_input(&[&source], progress);
     let rejects = Rejects::new(arguments.common.reject.clone());
     let job = Job::open(&arguments.common, &source, rejects, progress)?;
     let held = job.held()?;
     let namespaces: Vec<_> = held.into_iter().map(|held| held.namespace).collect();
     let filter = &job.settings.filter;
     let source = &*job.side.source;
-    let outcome = cat::run(source, &namespaces, job.window, filter, &job.rejects, out)?;
-    progress.stage(&format!("stage=done rows={} cells={}", outcome.rows, outcome.cells));
+    progress.stage("write");
+    let outcome = cat::run(source, &namespaces, job.window, filter, &job.rejects, progress, out)?;
     let rejects = job.rejects.finish()?;
     Ok(Catted { rejects, rows: outcome.rows, not_covered: job.not_covered })
 }
