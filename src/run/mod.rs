@@ -49,8 +49,12 @@ pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
     };
     let access = access(sides, Role::Destination)?;
     let destination = side::open_destination(&target, access, writing, &pairs)?;
+    for statement in destination.created() {
+        progress.stage(&format!("stage=create statement={statement}"));
+    }
     let held = destination.held()?;
     units::resolve(&mut pairs, &held)?;
+    let settings_differ = side::settings_that_differ(&pairs, &held);
     side::refuse_same_place(&source, &target, &pairs)?;
     job.leave_out_expired(&mut pairs, |pair| {
         floor(units::settings_of(&held, &pair.destination), destination.clock())
@@ -60,7 +64,8 @@ pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
     })?;
     progress.stage(&format!("stage=copy units={}", units.len()));
     let Some(writable) = destination.destination() else {
-        return compared_archive(&job, &destination, &units, sides, progress);
+        let report = compared_archive(&job, &destination, &units, sides, progress)?;
+        return Ok(Report { settings_differ, ..report });
     };
     let options = copy::Options {
         compare: job.compare_options(copy::UNITS_OPEN),
@@ -74,7 +79,8 @@ pub fn copy(arguments: &CopyArgs, progress: &Lines) -> Result<Report> {
     let outcome = copy::run(&*job.side.source, writable, &units, &options, &job.rejects, progress)
         .and_then(|outcome| finish(&destination, outcome))
         .map_err(|error| interrupted(&destination, error))?;
-    Ok(report::of_copy(job.context(sides, progress)?, outcome, writable.reader.is_some()))
+    let report = report::of_copy(job.context(sides, progress)?, outcome, writable.reader.is_some());
+    Ok(Report { created: destination.created().to_vec(), settings_differ, ..report })
 }
 
 /// Gives a new archive its name, if it holds what it should.
@@ -163,6 +169,7 @@ pub fn verify(arguments: &VerifyArgs, progress: &Lines) -> Result<Report> {
     if job.settings.namespace.is_empty() {
         units::add_unpaired(&mut pairs, &held, job.window);
     }
+    let settings_differ = side::settings_that_differ(&pairs, &held);
     side::refuse_same_place(&source, &target, &pairs)?;
     let ours = job.side.clock;
     job.leave_out_expired(&mut pairs, |pair| {
@@ -175,7 +182,8 @@ pub fn verify(arguments: &VerifyArgs, progress: &Lines) -> Result<Report> {
     let options = job.compare_options(jobs);
     let outcome = verify::run(&*job.side.source, reader, &units, jobs, &options, progress)?;
     let writable = matches!(target, Location::Influx(_));
-    Ok(report::of_verify(job.context(sides, progress)?, outcome, writable))
+    let report = report::of_verify(job.context(sides, progress)?, outcome, writable);
+    Ok(Report { settings_differ, ..report })
 }
 
 /// What `cat` did.
