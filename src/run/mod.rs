@@ -206,10 +206,9 @@ pub fn cat(arguments: &CatArgs, progress: &Lines, out: &mut dyn Write) -> Result
     let rejects = Rejects::new(arguments.common.reject.clone());
     let job = Job::open(&arguments.common, &source, rejects, progress)?;
     let held = job.held()?;
-    let namespaces: Vec<_> = held.into_iter().map(|held| held.namespace).collect();
     let filter = &job.settings.filter;
     let source = &*job.side.source;
-    let outcome = cat::run(source, &namespaces, job.window, filter, &job.rejects, out)?;
+    let outcome = cat::run(source, &held, job.window, filter, &job.rejects, out)?;
     progress.stage(&format!("stage=done rows={} cells={}", outcome.rows, outcome.cells));
     let rejects = job.rejects.finish()?;
     Ok(Catted { rejects, rows: outcome.rows, not_covered: job.not_covered })
