@@ -108,18 +108,18 @@ pub struct NamespaceEntry {
     pub units: Vec<Unit>,
 }
 
-/// Settings of a retention policy.
+/// Settings of a retention policy, `null` where the source did not say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// How long points are kept, nanoseconds; 0 for ever.
-    pub duration: i64,
+    pub duration: Option<i64>,
     /// Length of a shard group, nanoseconds.
-    pub shard_duration: i64,
+    pub shard_duration: Option<i64>,
     /// Copies that a cluster keeps.
-    pub replication: u32,
+    pub replication: Option<u32>,
     /// True where this RP takes the writes that name none.
-    pub default: bool,
+    pub default: Option<bool>,
 }
 
 impl From<RpSettings> for Settings {

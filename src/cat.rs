@@ -2,12 +2,13 @@
 //!
 //! In the order of namespace, shard group or day, measurement, series, time; nanoseconds. Where a
 //! source holds more than one namespace, `# CONTEXT` lines as `influx_inspect export` writes them
-//! say which one follows.
+//! say which one follows, behind statements that make them.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::influxql::create;
 use crate::line::encode::Encoder;
 use crate::pipeline::{Progress, Stage};
-use crate::plan::{Filter, Namespace, Scope};
+use crate::plan::{Filter, Held, Namespace, RpSettings, Scope};
 use crate::reject::Rejects;
 use crate::source::{Source, for_each_block};
 use crate::window::Window;
@@ -32,7 +33,7 @@ pub struct Outcome {
 /// to `rejects`.
 pub fn run(
     source: &dyn Source,
-    namespaces: &[Namespace],
+    held: &[Held],
     window: Window,
     filter: &Filter,
     rejects: &Rejects,
@@ -42,9 +43,12 @@ pub fn run(
     let mut writer = Writer { out, progress, buffer: Vec::new(), waiting: 0 };
     let mut outcome = Outcome::default();
     progress.done(Stage::Send, 0, 0);
-    for namespace in namespaces {
-        if namespaces.len() > 1 {
-            context(namespace, &mut writer.buffer)?;
+    if held.len() > 1 {
+        header(held, &mut writer.buffer)?;
+    }
+    for Held { namespace, .. } in held {
+        if held.len() > 1 {
+            context(namespace, &mut writer.buffer);
         }
         let partitions = source.plan(&Scope::new(namespace, window, filter))?;
         for_each_block(source, &partitions, |block| {
@@ -104,18 +108,59 @@ fn unwritable(error: io::Error) -> Error {
     Error::io("standard output", "write", error)
 }
 
-fn context(namespace: &Namespace, buffer: &mut Vec<u8>) -> Result<()> {
-    let Namespace { database, retention_policy } = namespace;
-    // In a comment a quote or backslash can swallow the lines that follow.
-    let unsafe_in_comment =
-        |name: &str| name.contains(|c: char| c.is_control() || "\"\\".contains(c));
-    if unsafe_in_comment(database) || unsafe_in_comment(retention_policy) {
-        let what = format!("{namespace:?} cannot be named in a comment line");
-        return Err(Error::from(ErrorKind::Data(what))
-            .with_next("write one namespace at a time, with --db and --rp"));
+/// `# DDL` and `# DML`, with the statements that make the namespaces as far as they are known.
+///
+/// A `# CONTEXT` line holds a bare name: what blanks at its ends mean is told by the statements.
+/// The default RP of a database comes first, since an importer that runs the statements makes the
+/// first one that.
+fn header(held: &[Held], buffer: &mut Vec<u8>) -> Result<()> {
+    let mut sorted: Vec<&Held> = held.iter().collect();
+    let is_default = |held: &Held| held.settings.as_ref().is_some_and(RpSettings::is_default);
+    sorted.sort_by_key(|held| (held.namespace.database.clone(), !is_default(held)));
+    buffer.extend_from_slice(b"# DDL\n");
+    for held in sorted {
+        let statements = statements(held);
+        for statement in &statements {
+            buffer.extend_from_slice(statement.as_bytes());
+            buffer.push(b'\n');
+        }
+        if statements.is_empty() {
+            let names = [&held.namespace.database, &held.namespace.retention_policy];
+            if names.into_iter().any(|name| name.trim_ascii() != name || name.contains('\n')) {
+                let what = format!("{:?} cannot be named in a comment line", held.namespace);
+                return Err(Error::from(ErrorKind::Data(what))
+                    .with_next("write one namespace at a time, with --db and --rp"));
+            }
+        }
     }
+    buffer.extend_from_slice(b"# DML\n");
+    Ok(())
+}
+
+/// The statements that make a namespace; none where no database is named, for names that InfluxQL
+/// cannot express, and for those that a comment cannot.
+fn statements(held: &Held) -> Vec<String> {
+    let Namespace { database, retention_policy: name } = &held.namespace;
+    if database.is_empty() || database.contains('\n') || name.contains('\n') {
+        return Vec::new();
+    }
+    let settings = held.settings.clone().unwrap_or_default();
+    let is_whole = settings.duration.is_some() && settings.replication.is_some();
+    let made = || create::database(database, Some((name, &settings)));
+    let known = || create::retention_policy(database, name, &settings);
+    let statements = match (name.is_empty(), is_whole) {
+        (true, _) => create::database(database, None).map(|made| vec![made]),
+        (false, false) => made().map(|made| vec![made]),
+        // The first alone would not say that it is the default one, and the second not make it.
+        (false, true) if settings.is_default() => made().and_then(|made| Ok(vec![made, known()?])),
+        (false, true) => known().map(|known| vec![known]),
+    };
+    statements.unwrap_or_default()
+}
+
+fn context(namespace: &Namespace, buffer: &mut Vec<u8>) {
+    let Namespace { database, retention_policy } = namespace;
     let lines =
         format!("# CONTEXT-DATABASE:{database}\n# CONTEXT-RETENTION-POLICY:{retention_policy}\n");
     buffer.extend_from_slice(lines.as_bytes());
-    Ok(())
 }

@@ -6,6 +6,8 @@
 //! It refuses names that a statement cannot express and replies that are not understood; it never
 //! guesses. Data are not read here.
 
+pub mod create;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Attempts, Body, BodyReader, Call, Client, form, shorten};
 use crate::msgpack::{Cell, Event, Fragment, Problem, Replies, Row};
@@ -249,10 +251,10 @@ pub fn retention_policies(client: &Client, database: &str) -> Result<Vec<(String
             parse_duration(&text).ok_or_else(|| format!("{text:?} is no duration"))
         };
         let settings = RpSettings {
-            duration: duration("duration")?,
-            shard_duration: duration("shardGroupDuration")?,
-            replication: count(fragment, row, "replicaN")?,
-            default: column(fragment, row, "default")? == Cell::Boolean(true),
+            duration: Some(duration("duration")?),
+            shard_duration: Some(duration("shardGroupDuration")?),
+            replication: Some(count(fragment, row, "replicaN")?),
+            default: Some(column(fragment, row, "default")? == Cell::Boolean(true)),
         };
         found.push((text(fragment, row, "name")?, settings));
         Ok(())
@@ -451,43 +453,6 @@ pub fn row_time(fragment: &Fragment, row: &Row) -> Result<i64, String> {
         Cell::Unsigned(time) => i64::try_from(time).map_err(|error| error.to_string()),
         other => Err(format!("the time is {other:?}")),
     }
-}
-
-/// Creates a database; one that exists is left as it is.
-///
-/// # Errors
-/// Where the server refuses.
-pub fn create_database(client: &Client, name: &str) -> Result<()> {
-    let statement = format!("CREATE DATABASE {}", quote_name("database", name)?);
-    fold(client, &statement, |(): &mut (), _, _| Ok(()))
-}
-
-/// Creates a retention policy, by default one that keeps everything once.
-///
-/// # Errors
-/// Where the server refuses, as it does where an RP of other settings exists under the name.
-pub fn create_retention_policy(
-    client: &Client,
-    database: &str,
-    name: &str,
-    settings: Option<&RpSettings>,
-) -> Result<()> {
-    let on = quote_name("database", database)?;
-    let mut statement =
-        format!("CREATE RETENTION POLICY {} ON {on}", quote_name("retention policy", name)?);
-    match settings {
-        None => statement.push_str(" DURATION 0s REPLICATION 1"),
-        Some(settings) => {
-            statement.push_str(&format!(
-                " DURATION {}ns REPLICATION {} SHARD DURATION {}ns",
-                settings.duration, settings.replication, settings.shard_duration
-            ));
-            if settings.default {
-                statement.push_str(" DEFAULT");
-            }
-        }
-    }
-    fold(client, &statement, |(): &mut (), _, _| Ok(()))
 }
 
 /// Asks for the version, which shows that an InfluxDB 1.x answers. The server's clock is known

@@ -42,17 +42,33 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// Settings of a retention policy, where a source knows them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Settings of a retention policy, each `None` where its place does not say it: a server says all
+/// of them, the statements of an export some.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RpSettings {
     /// How long points are kept, nanoseconds; 0 for ever.
-    pub duration: i64,
+    pub duration: Option<i64>,
     /// Length of a shard group, nanoseconds.
-    pub shard_duration: i64,
+    pub shard_duration: Option<i64>,
     /// Copies that a cluster keeps.
-    pub replication: u32,
+    pub replication: Option<u32>,
     /// True where this RP takes the writes that name none.
-    pub default: bool,
+    pub default: Option<bool>,
+}
+
+impl RpSettings {
+    /// True where this RP is known to take the writes that name none.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.default == Some(true)
+    }
+
+    /// The grid of its shard groups, that of [`SHARD_DURATION`] where it is not known.
+    #[must_use]
+    pub fn grid(&self) -> Grid {
+        let known = self.shard_duration.filter(|duration| *duration > 0);
+        Grid { duration: known.unwrap_or(SHARD_DURATION) }
+    }
 }
 
 /// A namespace that a source holds.
@@ -60,7 +76,7 @@ pub struct RpSettings {
 pub struct Held {
     /// Its names.
     pub namespace: Namespace,
-    /// Its settings; `None` where the source does not know them.
+    /// Its settings; `None` where the source knows none of them.
     pub settings: Option<RpSettings>,
 }
 

@@ -1,14 +1,17 @@
 //! Opens what a location names, as a source or as a destination.
 
+mod create;
+
+pub use self::create::settings_that_differ;
+
 use crate::archive::{self, Header};
 use crate::compress::{self, Input};
 use crate::copy;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::http::{Client, Role, Secret, Server};
-use crate::influxql;
 use crate::location::{InfluxLocation, Location};
 use crate::pipeline::{Progress, Stage};
-use crate::plan::{Held, Namespace, RpSettings};
+use crate::plan::Held;
 use crate::progress::Meter;
 use crate::reject::Rejects;
 use crate::sink::Sink;
@@ -170,6 +173,7 @@ pub enum DestinationSide {
 pub struct InfluxSide {
     reader: InfluxHttp,
     sink: Influx,
+    created: Vec<String>,
 }
 
 /// Opens a destination. On a server, the namespaces of `pairs` must exist or are created.
@@ -188,13 +192,11 @@ pub fn open_destination(
         Location::Path(path) => open_archive(path, writing.header),
         Location::Influx(influx) => {
             let client = connect(influx, access, Role::Destination)?;
-            for pair in pairs {
-                ensure(&client, &pair.destination, pair.source.settings.as_ref(), writing.create)?;
-            }
+            let created = create::ensure(&client, pairs, writing.create)?;
             let (database, rp) = (influx.database.clone(), influx.retention_policy.clone());
             let reader = InfluxHttp::new(Arc::clone(&client), database, rp)?;
             let sink = Influx::new(client, writing.influx)?;
-            Ok(DestinationSide::Influx(Box::new(InfluxSide { reader, sink })))
+            Ok(DestinationSide::Influx(Box::new(InfluxSide { reader, sink, created })))
         }
     }
 }
@@ -213,52 +215,6 @@ fn open_archive(path: &Path, header: Header) -> Result<DestinationSide> {
         }
         Err(error) => Err(Error::io(path, "look at", error)),
     }
-}
-
-/// Makes sure that a database and RP exist. They are created only when asked for, and an RP with
-/// the settings that the source has.
-fn ensure(
-    client: &Client,
-    namespace: &Namespace,
-    settings: Option<&RpSettings>,
-    create: bool,
-) -> Result<()> {
-    let Namespace { database, retention_policy } = namespace;
-    if database.is_empty() {
-        return Err(Error::usage(format!(
-            "the source names no database: name one at the destination, as in influxdb://{}/DB",
-            client.name()
-        )));
-    }
-    if !influxql::databases(client)?.contains(database) {
-        if !create {
-            return Err(missing(client, &format!("database {database:?}"), settings));
-        }
-        influxql::create_database(client, database)?;
-    }
-    let rp_held = || -> Result<bool> {
-        let held = influxql::retention_policies(client, database)?;
-        Ok(held.iter().any(|(name, _)| name == retention_policy))
-    };
-    if retention_policy.is_empty() || rp_held()? {
-        return Ok(());
-    }
-    if !create {
-        let what = format!("retention policy {retention_policy:?} of database {database:?}");
-        return Err(missing(client, &what, settings));
-    }
-    influxql::create_retention_policy(client, database, retention_policy, settings)
-}
-
-fn missing(client: &Client, what: &str, settings: Option<&RpSettings>) -> Error {
-    let place = format!("on {}", client.name());
-    let with = match settings {
-        Some(_) => "with the settings of the source",
-        None => "with the server's default settings, since the source names none",
-    };
-    Error::from(ErrorKind::NotFound { what: what.to_owned(), place }).with_next(format!(
-        "nothing was sent: check the name, or let gapless copy --create make it, {with}"
-    ))
 }
 
 impl DestinationSide {
@@ -287,6 +243,15 @@ impl DestinationSide {
     #[must_use]
     pub fn destination(&self) -> Option<copy::Destination<'_>> {
         Some(copy::Destination { reader: self.reader(), sink: self.sink()? })
+    }
+
+    /// The statements with which it was made ready, each with what was chosen in it.
+    #[must_use]
+    pub fn created(&self) -> &[String] {
+        match self {
+            Self::Influx(influx) => &influx.created,
+            _ => &[],
+        }
     }
 
     /// True where it is a server, not a directory.

@@ -60,7 +60,7 @@ pub fn settings_of<'a>(held: &'a [Held], namespace: &Namespace) -> Option<&'a Rp
     let same = held.iter().filter(|held| held.namespace.database == namespace.database);
     let mut known = same.filter_map(|held| Some((held, held.settings.as_ref()?)));
     let found = known.find(|(held, settings)| match namespace.retention_policy.as_str() {
-        "" => settings.default,
+        "" => settings.is_default(),
         wanted => held.namespace.retention_policy == wanted,
     });
     found.map(|(_, settings)| settings)
@@ -81,7 +81,7 @@ pub fn resolve(pairs: &mut [Pair], held: &[Held]) -> Result<()> {
         let wanted = pairs[at].destination.clone();
         let default = held.iter().find(|held| {
             held.namespace.database == wanted.database
-                && held.settings.as_ref().is_some_and(|settings| settings.default)
+                && held.settings.as_ref().is_some_and(RpSettings::is_default)
         });
         if let Some(default) = default.filter(|_| wanted.retention_policy.is_empty()) {
             pairs[at].destination = default.namespace.clone();

@@ -312,7 +312,7 @@ fn a_report_that_cannot_be_written_does_not_hide_the_verdict() {
 }
 
 #[test]
-fn cat_says_what_it_left_out_and_never_writes_a_comment_that_swallows_data() {
+fn cat_says_what_it_left_out_and_its_comments_swallow_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let server = Influxd::start();
     server.create_database("q=\"z");
@@ -324,8 +324,48 @@ fn cat_says_what_it_left_out_and_never_writes_a_comment_that_swallows_data() {
     assert_eq!(one.out().lines().count(), 1);
     server.create_database("other");
     server.write("other", "m v=1 1");
-    let two = gapless(dir.path(), &["cat", &server.location("")]).expect_status(4);
-    two.expect_err("--db and --rp");
+    // A server would take what follows this name for a part of the comment.
+    let two = gapless(dir.path(), &["cat", &server.location("")]).expect_status(0).out();
+    file(dir.path(), "two.lp", &two);
+    let copy = gapless(dir.path(), &["copy", "two.lp", "two.arc"]).expect_status(0);
+    copy.expect_out("IDENTICAL").expect_out("matched 2");
+    let verify = gapless(dir.path(), &["verify", "two.arc", &server.location(""), "--end", "2"]);
+    verify.expect_status(0).expect_out("IDENTICAL").expect_out("matched 2");
+}
+
+#[test]
+fn cat_writes_every_name_that_it_can_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lines = "# DDL\nCREATE DATABASE \" a \" WITH NAME \"r \"\n\
+                     CREATE RETENTION POLICY \"s\\\\\" ON \" a \" DURATION 36h REPLICATION 1 \
+                     SHARD DURATION 1d DEFAULT\nCREATE DATABASE nothing WITH NAME here\n# DML\n"
+        .to_owned();
+    for (database, rp) in
+        [(" a ", "r "), (" a ", "s\\"), ("x=\"y", "it's\\"), ("é/b", "a:b:"), ("", "")]
+    {
+        writeln!(lines, "# CONTEXT-DATABASE:{database}\n# CONTEXT-RETENTION-POLICY:{rp}").unwrap();
+        writeln!(lines, "m v=1 1\nm s=\"# a\n\nb\" 2").unwrap();
+    }
+    file(dir.path(), "in.lp", &lines);
+    let one = gapless(dir.path(), &["cat", "in.lp"]).expect_status(0).out();
+    assert!(!one.contains("warning"));
+    file(dir.path(), "one.lp", &one);
+    assert_eq!(gapless(dir.path(), &["cat", "one.lp"]).expect_status(0).out(), one);
+    for name in ["in", "one"] {
+        let archive = format!("{name}.arc");
+        gapless(dir.path(), &["copy", &format!("{name}.lp"), &archive]).expect_status(0);
+    }
+    let same = gapless(dir.path(), &["verify", "in.arc", "one.arc"]).expect_status(0);
+    same.expect_out("IDENTICAL").expect_out("matched 10");
+    let manifest = |name: &str| -> serde_json::Value {
+        let text = std::fs::read(dir.path().join(name).join("manifest.json")).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    };
+    let (one, two) = (manifest("in.arc"), manifest("one.arc"));
+    assert_eq!(one["namespaces"], two["namespaces"], "the settings are the same, too");
+    let settings = |at: usize| one["namespaces"][at]["settings"].to_string();
+    assert!(one.to_string().contains("129600000000000"), "{} {}", settings(1), settings(2));
+    assert!(one.to_string().contains("nothing"));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use gapless::source::Source;
 use gapless::source::line_file::{LineFile, Options, Stats};
 use gapless::spill::Place;
 use gapless::window::{DAY, Window};
+use std::cell::RefCell;
 use std::io::{Cursor, Read};
 
 /// What an input was read as.
@@ -19,6 +20,7 @@ struct Taken {
     file: LineFile,
     stats: Stats,
     rejects: String,
+    warnings: Vec<String>,
 }
 
 fn named(database: &str, retention_policy: &str) -> Namespace {
@@ -40,11 +42,14 @@ fn try_read(input: impl Read + Send + 'static, options: &Options) -> Result<Take
     let dir = tempfile::tempdir().unwrap();
     let rejects = Rejects::new(Some(dir.path().join("rejected.lp")));
     let input = Input::from_reader("in.lp".into(), Box::new(input));
-    let file = LineFile::read("in.lp", input, options, &rejects, &|_| ())?;
+    let warnings = RefCell::new(Vec::new());
+    let warn = |text: &str| warnings.borrow_mut().push(text.to_owned());
+    let file = LineFile::read("in.lp", input, options, &rejects, &warn)?;
     let summary = rejects.finish().unwrap();
     let rejects = summary.file.map(|file| std::fs::read_to_string(file).unwrap());
     let stats = file.stats().clone();
-    Ok(Taken { file, stats, rejects: rejects.unwrap_or_default() })
+    let warnings = warnings.into_inner();
+    Ok(Taken { file, stats, rejects: rejects.unwrap_or_default(), warnings })
 }
 
 fn read_with(input: &str, options: &Options) -> Taken {
@@ -89,11 +94,13 @@ fn an_export_with_its_header_is_read_whole() {
 #[test]
 fn a_statement_with_quotes_swallows_nothing() {
     let read = read(
-        "# DDL\nCREATE DATABASE \"a=b\" WITH NAME \"c\nCREATE DATABASE x\\\n# DML\n\
-         # CONTEXT-DATABASE:a=b\nm v=1 1\nm v=2 2\n",
+        "# DDL\nCREATE DATABASE \"a=b\" WITH NAME \"c\\\"d\"\nCREATE DATABASE x\\\n\
+         DROP DATABASE a=\"b\n# DML\n# CONTEXT-DATABASE:a=b\nm v=1 1\nm v=2 2\n",
     );
-    assert_eq!((read.stats.ddl, read.stats.rejected), (2, 0), "{}", read.rejects);
+    assert_eq!((read.stats.ddl, read.stats.rejected), (1, 2), "{}", read.rejects);
     assert_eq!(read.held(), ["a=b: m 2"]);
+    assert!(read.rejects.contains("in.lp, line 4: reason"), "{}", read.rejects);
+    assert!(read.rejects.contains("'DROP' stands where CREATE was expected"));
 }
 
 #[test]
@@ -102,9 +109,58 @@ fn a_statement_is_never_data_and_data_are_no_statements() {
         "CREATE DATABASE a=1 1\n# DDL\nCREATE DATABASE a=1 1\nCREATE\\ DATABASE a=1 1\n\
          DROP DATABASE x\n# DML\nm v=1 1\nCREATE DATABASE d6 WITH NAME autogen\n",
     );
-    assert_eq!((read.stats.ddl, read.stats.rejected), (1, 4), "{}", read.rejects);
+    assert_eq!((read.stats.ddl, read.stats.rejected), (0, 5), "{}", read.rejects);
     assert_eq!(read.held(), ["(unnamed): m 1"]);
     assert!(read.rejects.contains("\nCREATE\\ DATABASE a=1 1\n"), "{}", read.rejects);
+}
+
+#[test]
+fn blanks_at_the_ends_of_a_name_are_its_own_where_a_statement_says_so() {
+    let text = "# DDL\nCREATE DATABASE \"d \" WITH NAME \" r\"\nCREATE DATABASE d WITH NAME r\n\
+                # DML\n# CONTEXT-DATABASE:d \n# CONTEXT-RETENTION-POLICY: r\nm v=1 1\n\
+                # CONTEXT-DATABASE:d\n# CONTEXT-RETENTION-POLICY:r\nm v=1 1\nm v=2 2\n";
+    for text in [text.to_owned(), text.replace("Y: r\n", "Y: r\r\n").replace(":d \n", ":d \r\n")] {
+        let read = read(&text);
+        assert_eq!(read.held(), ["d.r: m 2", "d . r: m 1"]);
+        assert_eq!(read.warnings, [""; 0]);
+    }
+}
+
+#[test]
+fn blanks_that_no_statement_explains_are_left_out_with_a_warning() {
+    let read =
+        read("m v=1 1\n\n# CONTEXT-DATABASE: d \r\n# CONTEXT-RETENTION-POLICY: r\r\nm v=1 1\n");
+    assert_eq!(read.held(), ["(unnamed): m 1", "d.r: m 1"]);
+    assert_eq!(read.warnings.len(), 1, "{:?}", read.warnings);
+    assert!(read.warnings[0].starts_with("in.lp, line 3: whether the name d begins or ends in"));
+}
+
+#[test]
+fn every_name_that_a_context_line_can_hold_is_read_as_it_is() {
+    for name in ["a:b", "a: b:", "it's", "a\"b\\", "é/日本", "a\tb", "#!~#", "a\rb"] {
+        let read = read(&format!(
+            "# CONTEXT-DATABASE:{name}\n# CONTEXT-RETENTION-POLICY:{name}\nm v=1 1\n"
+        ));
+        assert_eq!(read.held(), [format!("{name}.{name}: m 1")]);
+        assert_eq!((read.stats.rejected, read.warnings), (0, Vec::new()));
+    }
+}
+
+#[test]
+fn what_statements_name_is_there_with_and_without_rows() {
+    let text = "# DDL\nCREATE DATABASE a\nCREATE RETENTION POLICY x ON a DURATION 1d REPLICATION 1\n\
+                CREATE DATABASE b WITH NAME autogen\nCREATE DATABASE c\n# DML\n\
+                # CONTEXT-DATABASE:b\n# CONTEXT-RETENTION-POLICY:autogen\nm v=1 1\n";
+    let names = |namespace| -> Vec<(Namespace, bool)> {
+        let held = read_with(text, &Options { namespace, ..options() }).file.namespaces().unwrap();
+        held.into_iter().map(|held| (held.namespace, held.settings.is_some())).collect()
+    };
+    let (x, autogen) = ((named("a", "x"), true), (named("b", "autogen"), false));
+    let c = (named("c", ""), false);
+    assert_eq!(names(Namespace::default()), [x.clone(), autogen.clone(), c]);
+    assert_eq!(names(named("b", "")), [autogen]);
+    assert_eq!(names(named("", "x")), [x]);
+    assert_eq!(names(named("d", "")), [(named("d", ""), false)], "what was asked for");
 }
 
 #[test]

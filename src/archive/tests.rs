@@ -33,10 +33,10 @@ fn header() -> Header {
 fn contents() -> Contents {
     let mut entry = Entry {
         settings: Some(RpSettings {
-            duration: 0,
-            shard_duration: 7 * DAY,
-            replication: 2,
-            default: true,
+            duration: Some(0),
+            shard_duration: Some(7 * DAY),
+            replication: Some(2),
+            default: None,
         }),
         ..Entry::default()
     };
@@ -119,7 +119,7 @@ fn a_manifest_reads_back_as_it_was_written() {
     assert_eq!(Manifest::new(&header(), &read).seal().unwrap(), bytes);
     let entry = &read[&namespace("a/b", "")];
     assert_eq!(entry.units.len(), 2);
-    assert!(entry.settings.as_ref().is_some_and(|settings| settings.default));
+    assert!(entry.settings.as_ref().is_some_and(|known| known.replication == Some(2)));
     assert_eq!(entry.schema["cpu"].len(), 2);
 }
 

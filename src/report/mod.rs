@@ -105,6 +105,12 @@ pub struct Report {
     pub not_covered: Vec<String>,
     /// What the destination's retention policies would drop.
     pub expired: Expired,
+    /// Statements that created what the destination lacked, with what was chosen in them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub created: Vec<String>,
+    /// Retention policies whose settings differ between the two sides, one a line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub settings_differ: Vec<String>,
     /// Cells by class, as the last comparison found them.
     pub counts: Counts,
     /// What was sent; absent for `verify`.
@@ -437,6 +443,8 @@ fn build(
         end: context.window.end,
         not_covered,
         expired: context.expired,
+        created: Vec::new(),
+        settings_differ: Vec::new(),
         counts: outcome.counts,
         sent,
         types: Vec::new(),

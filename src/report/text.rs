@@ -103,6 +103,12 @@ impl Report {
         for remark in &self.not_covered {
             writeln!(f, "  not covered: {remark}")?;
         }
+        for statement in &self.created {
+            writeln!(f, "  created: {statement}")?;
+        }
+        for line in &self.settings_differ {
+            writeln!(f, "  settings differ: {line}")?;
+        }
         for (reason, rows) in &self.rejected {
             writeln!(f, "  rejected {}: {reason}", figure(*rows))?;
         }

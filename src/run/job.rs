@@ -224,16 +224,14 @@ fn lossy(argument: OsString) -> String {
 
 /// The time before which a retention policy drops what it is sent.
 pub(super) fn floor(settings: Option<&RpSettings>, clock: Option<i64>) -> Option<i64> {
-    let settings = settings?;
-    let floor = clock?.saturating_sub(settings.duration).saturating_add(FLOOR_MARGIN);
-    (settings.duration > 0).then_some(floor)
+    let duration = settings?.duration.filter(|duration| *duration > 0)?;
+    Some(clock?.saturating_sub(duration).saturating_add(FLOOR_MARGIN))
 }
 
 /// The shard groups of a pair, as the destination has them, else the source.
 pub(super) fn grid(held: &[Held], pair: &Pair) -> Grid {
     let settings = units::settings_of(held, &pair.destination).or(pair.source.settings.as_ref());
-    let duration = settings.map_or(SHARD_DURATION, |settings| settings.shard_duration);
-    Grid { duration: if duration > 0 { duration } else { SHARD_DURATION } }
+    settings.map_or(Grid { duration: SHARD_DURATION }, RpSettings::grid)
 }
 
 fn open_side(

@@ -57,8 +57,12 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
     };
     let access = access(sides, Role::Destination)?;
     let destination = side::open_destination(&target, access, writing, &pairs)?;
+    for statement in destination.created() {
+        progress.stage(&format!("stage=create statement={statement}"));
+    }
     let held = destination.held()?;
     units::resolve(&mut pairs, &held)?;
+    let settings_differ = side::settings_that_differ(&pairs, &held);
     side::refuse_same_place(&source, &target, &pairs)?;
     job.leave_out_expired(&mut pairs, |pair| {
         floor(units::settings_of(&held, &pair.destination), destination.clock())
@@ -67,7 +71,8 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
         Ok(if destination.is_server() { grid(&held, pair) } else { Grid { duration: DAY } })
     })?;
     let Some(mut writable) = destination.destination() else {
-        return compared_archive(&job, &destination, &units, sides, progress);
+        let report = compared_archive(&job, &destination, &units, sides, progress)?;
+        return Ok(Report { settings_differ, ..report });
     };
     let mut typed = TypesDealtWith::default();
     if destination.is_server()
@@ -101,7 +106,8 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
         (_, true) => Stored::Unseen,
         (_, false) => Stored::ReadBack,
     };
-    Ok(report::of_copy(job.context(sides, progress)?, outcome, typed, stored))
+    let report = report::of_copy(job.context(sides, progress)?, outcome, typed, stored);
+    Ok(Report { created: destination.created().to_vec(), settings_differ, ..report })
 }
 
 /// The shard group of the destination in which a unit lies.
@@ -200,6 +206,7 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Report> {
     if job.settings.namespace.is_empty() {
         units::add_unpaired(&mut pairs, &held, job.window);
     }
+    let settings_differ = side::settings_that_differ(&pairs, &held);
     side::refuse_same_place(&source, &target, &pairs)?;
     let ours = job.side.clock;
     job.leave_out_expired(&mut pairs, |pair| {
@@ -212,7 +219,8 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Report> {
     let options = job.compare_options(jobs);
     let outcome = verify::run(&*job.side.source, reader, &units, jobs, &options, progress)?;
     let writable = matches!(target, Location::Influx(_));
-    Ok(report::of_verify(job.context(sides, progress)?, outcome, writable))
+    let report = report::of_verify(job.context(sides, progress)?, outcome, writable);
+    Ok(Report { settings_differ, ..report })
 }
 
 /// What `cat` did.
@@ -237,11 +245,10 @@ pub fn cat(arguments: &CatArgs, progress: &Meter, out: &mut dyn Write) -> Result
     let rejects = Rejects::new(arguments.common.reject.clone());
     let job = Job::open(&arguments.common, &source, rejects, progress)?;
     let held = job.held()?;
-    let namespaces: Vec<_> = held.into_iter().map(|held| held.namespace).collect();
     let filter = &job.settings.filter;
     let source = &*job.side.source;
     progress.stage("write");
-    let outcome = cat::run(source, &namespaces, job.window, filter, &job.rejects, progress, out)?;
+    let outcome = cat::run(source, &held, job.window, filter, &job.rejects, progress, out)?;
     let rejects = job.rejects.finish()?;
     Ok(Catted { rejects, rows: outcome.rows, not_covered: job.not_covered })
 }

@@ -15,7 +15,7 @@ use super::{Reader, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Client;
 use crate::influxql::{self, Fields};
-use crate::plan::{Grid, Held, Namespace, Partition, RpSettings, SHARD_DURATION, Scope, UNITS_MAX};
+use crate::plan::{Grid, Held, Namespace, Partition, RpSettings, Scope, UNITS_MAX};
 use crate::series::Printable;
 use crate::value::FieldType;
 use crate::window::Window;
@@ -123,12 +123,9 @@ impl InfluxHttp {
         let database = &namespace.database;
         let policies = influxql::retention_policies(&self.client, database)?;
         let wanted = &namespace.retention_policy;
-        let found =
-            policies.iter().find(
-                |(name, settings)| {
-                    if wanted.is_empty() { settings.default } else { name == wanted }
-                },
-            );
+        let found = policies.iter().find(|(name, settings)| {
+            if wanted.is_empty() { settings.is_default() } else { name == wanted }
+        });
         let Some((name, settings)) = found else {
             let held: Vec<String> = policies.iter().map(|(name, _)| name.clone()).collect();
             let what = format!("retention policy {wanted:?} of database");
@@ -229,8 +226,7 @@ impl Source for InfluxHttp {
         let groups = influxql::shard_groups(&self.client, database, policy)?
             .map(|groups| pieces(&groups, scope.window));
         let from = influxql::namespace(database, policy)?;
-        let duration =
-            if settings.shard_duration > 0 { settings.shard_duration } else { SHARD_DURATION };
+        let grid = settings.grid();
         let mut partitions = Vec::new();
         for (name, fields) in schema.iter() {
             if !scope.filter.admits_measurement(name) {
@@ -238,10 +234,7 @@ impl Source for InfluxHttp {
             }
             let windows = match &groups {
                 Some(windows) => windows.clone(),
-                None => {
-                    let grid = Grid { duration };
-                    self.computed_windows(&from, name, fields, grid, scope.window)?
-                }
+                None => self.computed_windows(&from, name, fields, grid, scope.window)?,
             };
             if partitions.len() + windows.len() > UNITS_MAX {
                 return Err(too_many(&namespace));

@@ -9,11 +9,13 @@
 //! Here a comment ends with its line, for `# CONTEXT` lines are read by programs that know no other
 //! rule. Rows that a server would take for a part of any other comment are rejected, never skipped.
 
+mod ddl;
 mod spilled;
 mod tables;
 mod text;
 mod types;
 
+use self::ddl::{Ddl, is_statement};
 use self::spilled::{Spilled, Spiller};
 use self::tables::Tables;
 use self::text::{Text, blank};
@@ -24,8 +26,9 @@ use crate::compress::Input;
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{self, Bad, Decoder, Item, Row};
 use crate::line::{Precision, key};
-use crate::plan::{Held, Namespace, Partition, Scope};
+use crate::plan::{Held, Namespace, Partition, RpSettings, Scope};
 use crate::reject::Rejects;
+use crate::series::Printable;
 use crate::spill::Place;
 use crate::types::FieldTypes;
 use crate::window::Window;
@@ -80,8 +83,8 @@ pub struct Stats {
     pub outside_window: u64,
     /// Rows under `# CONTEXT` lines of namespaces that were not asked for.
     pub other_namespaces: u64,
-    /// Statements between `# DDL` and `# DML` that create a database or retention policy; they are
-    /// not carried out.
+    /// Statements between `# DDL` and `# DML` that were understood: databases and retention
+    /// policies, and what is known of them.
     pub ddl: u64,
     /// Lines, or fields of them, that were rejected.
     pub rejected: u64,
@@ -95,6 +98,8 @@ pub struct LineFile {
     name: String,
     rows: Rows,
     types: Types,
+    /// What statements say of namespaces.
+    settings: BTreeMap<Namespace, RpSettings>,
     stats: Stats,
 }
 
@@ -167,11 +172,11 @@ fn first_line(text: &[u8]) -> &[u8] {
     &text[..memchr::memchr(b'\n', text).unwrap_or(text.len())]
 }
 
-/// True for the statements with which an export begins.
-fn creates(line: &[u8]) -> bool {
-    [&b"CREATE DATABASE "[..], b"CREATE RETENTION POLICY "]
-        .iter()
-        .any(|words| line.get(..words.len()).is_some_and(|start| start.eq_ignore_ascii_case(words)))
+/// True where the names that were asked for, if any, are those of a namespace.
+fn is_wanted(given: &Namespace, namespace: &Namespace) -> bool {
+    let admits = |given: &str, name: &str| given.is_empty() || given == name;
+    admits(&given.database, &namespace.database)
+        && admits(&given.retention_policy, &namespace.retention_policy)
 }
 
 /// The input on its way into row logs.
@@ -187,6 +192,7 @@ struct Loader<'a> {
     context: Context,
     /// Between `# DDL` and `# DML`.
     in_ddl: bool,
+    ddl: Ddl,
     /// Offset in the text up to which a server takes everything for a comment.
     swallowed: u64,
     /// Log of the newest row: the next row is often of the same measurement.
@@ -236,6 +242,7 @@ impl<'a> Loader<'a> {
             namespaces: HashMap::new(),
             context: Context { namespace, number: None, wanted: true },
             in_ddl: false,
+            ddl: Ddl::default(),
             swallowed: 0,
             newest: None,
             used: 0,
@@ -257,10 +264,12 @@ impl<'a> Loader<'a> {
                 Ok(None) => return Ok(false),
                 Err(long) => {
                     text.skip_blank_lines();
+                    let at = text.at();
+                    let number = text.line_of(at);
                     let endless = text.rest();
                     let line = first_line(endless);
                     if line.len() < endless.len() && self.ends_with_its_line(line) {
-                        let end = text.at() + self.lines_alone(endless)?;
+                        let end = at + self.lines_alone(endless, number)?;
                         text.cut(end);
                         return Ok(true);
                     }
@@ -274,9 +283,9 @@ impl<'a> Loader<'a> {
             };
             let start = text.pass(bytes);
             let is_comment = matches!(item, Item::Comment(_));
-            if is_comment || self.in_ddl && creates(&bytes[blank(bytes)..]) {
+            if is_comment || self.in_ddl && is_statement(&bytes[blank(bytes)..]) {
                 let known_end = self.ends_with_its_line(first_line(bytes));
-                let taken = self.lines_alone(bytes)?;
+                let taken = self.lines_alone(bytes, text.line_of(start))?;
                 if taken < bytes.len() {
                     if !known_end {
                         self.swallowed = text.offset(start + bytes.len());
@@ -293,26 +302,40 @@ impl<'a> Loader<'a> {
 
     /// True for lines that a quote does not carry on to the next.
     fn ends_with_its_line(&self, line: &[u8]) -> bool {
-        line.starts_with(b"# CONTEXT-") || self.in_ddl && creates(&line[blank(line)..])
+        line.starts_with(b"# CONTEXT-") || self.in_ddl && is_statement(&line[blank(line)..])
     }
 
-    /// Takes the comments and statements at the beginning of an item, each of one physical line;
-    /// returns how many bytes they take.
-    fn lines_alone(&mut self, item: &[u8]) -> Result<usize> {
+    /// Takes the comments and statements at the beginning of an item, each of one physical line,
+    /// which are counted from `number`; returns how many bytes they take.
+    fn lines_alone(&mut self, item: &[u8], mut number: u64) -> Result<usize> {
         let mut at = 0;
         while at < item.len() {
             let line = first_line(&item[at..]);
             let trimmed = &line[blank(line)..];
             if trimmed.starts_with(b"#") {
-                self.comment(line)?;
-            } else if self.in_ddl && creates(trimmed) {
-                self.stats.ddl += 1;
+                self.comment(line, number)?;
+            } else if self.in_ddl && is_statement(trimmed) {
+                self.statement(trimmed, number)?;
             } else if !trimmed.is_empty() {
                 break;
             }
             at = (at + line.len() + 1).min(item.len());
+            number += 1;
         }
         Ok(at)
+    }
+
+    /// A statement between `# DDL` and `# DML`.
+    fn statement(&mut self, line: &[u8], number: u64) -> Result<()> {
+        let before = self.ddl.memory;
+        let taken = self.ddl.take(line)?;
+        self.used += self.ddl.memory - before;
+        self.used_by_names += self.ddl.memory - before;
+        if let Err(reason) = taken {
+            return self.reject(&format!("{}, line {number}", self.name), &reason, line);
+        }
+        self.stats.ddl += 1;
+        Ok(())
     }
 
     fn take(&mut self, item: &Item<'_>, lines_before: u64, is_swallowed: bool) -> Result<()> {
@@ -404,14 +427,16 @@ impl<'a> Loader<'a> {
     }
 
     /// `influx_inspect export` names the namespace of what follows in comments.
-    fn comment(&mut self, line: &[u8]) -> Result<()> {
+    fn comment(&mut self, line: &[u8], number: u64) -> Result<()> {
         let mut namespace = self.context.namespace.clone();
         let given = &self.options.namespace;
         if let Some(name) = line.strip_prefix(b"# CONTEXT-DATABASE:") {
-            namespace.database = self.name_of(name, &given.database)?;
+            namespace.database = self.name_of(None, name, &given.database, number)?;
             namespace.retention_policy.clone_from(&given.retention_policy);
         } else if let Some(name) = line.strip_prefix(b"# CONTEXT-RETENTION-POLICY:") {
-            namespace.retention_policy = self.name_of(name, &given.retention_policy)?;
+            let database = Some(namespace.database.as_str());
+            namespace.retention_policy =
+                self.name_of(database, name, &given.retention_policy, number)?;
         } else {
             match line.trim_ascii_end() {
                 b"# DDL" => self.in_ddl = true,
@@ -420,18 +445,36 @@ impl<'a> Loader<'a> {
             }
             return Ok(());
         }
-        let admits = |given: &str, name: &str| given.is_empty() || given == name;
-        let wanted = admits(&given.database, &namespace.database)
-            && admits(&given.retention_policy, &namespace.retention_policy);
+        let wanted = is_wanted(given, &namespace);
         self.context = Context { namespace, number: None, wanted };
         Ok(())
     }
 
-    /// The name in a `# CONTEXT` line; `given` where it is empty.
-    fn name_of(&self, name: &[u8], given: &str) -> Result<String> {
-        let name = name.strip_prefix(b" ").unwrap_or(name).trim_ascii_end();
+    /// The name in a `# CONTEXT` line, of an RP where its database is named; `given` where it is
+    /// empty. Blanks at its ends belong to it where a statement says so.
+    fn name_of(
+        &mut self,
+        database: Option<&str>,
+        line: &[u8],
+        given: &str,
+        number: u64,
+    ) -> Result<String> {
+        if let Some(name) = self.ddl.exact_name(database, line) {
+            return Ok(name);
+        }
+        let bare = line.strip_suffix(b"\r").unwrap_or(line);
+        let name = bare.trim_ascii();
         if name.is_empty() {
             return Ok(given.to_owned());
+        }
+        // A blank before the name is what people write, and other readers leave out.
+        if name.len() < bare.strip_prefix(b" ").unwrap_or(bare).len() {
+            let shown = Printable(name);
+            self.warned(&format!(
+                "{}, line {number}: whether the name {shown} begins or ends in blanks is not \
+                 certain: no statement between # DDL and # DML names it; they were left out",
+                self.name
+            ));
         }
         if name.len() > NAME_BYTES_MAX {
             let what = format!("{}: the name in a CONTEXT line", self.name);
@@ -512,6 +555,12 @@ impl<'a> Loader<'a> {
 
     fn finish(mut self) -> Result<LineFile> {
         let mut tables = self.tables();
+        let mut named = std::mem::take(&mut self.ddl).finish();
+        named.retain(|namespace, _| is_wanted(&self.options.namespace, namespace));
+        // What a statement names is there, with rows or without.
+        for namespace in named.keys() {
+            tables.entry(namespace.clone()).or_default();
+        }
         let rows = if self.spiller.is_used() {
             self.spiller.spill(&tables)?;
             drop(tables);
@@ -526,8 +575,9 @@ impl<'a> Loader<'a> {
             }
             Rows::Memory(tables)
         };
+        let settings = named.into_iter().filter_map(|(name, known)| Some((name, known?))).collect();
         let (name, types) = (self.name.to_owned(), self.types);
-        Ok(LineFile { name, rows, types, stats: self.stats })
+        Ok(LineFile { name, rows, types, settings, stats: self.stats })
     }
 }
 
@@ -543,7 +593,10 @@ impl Source for LineFile {
     }
 
     fn namespaces(&self) -> Result<Vec<Held>> {
-        let held = |namespace: &Namespace| Held { namespace: namespace.clone(), settings: None };
+        let held = |namespace: &Namespace| Held {
+            namespace: namespace.clone(),
+            settings: self.settings.get(namespace).cloned(),
+        };
         Ok(match &self.rows {
             Rows::Memory(tables) => tables.keys().map(held).collect(),
             Rows::Disk(spilled) => spilled.namespaces().map(held).collect(),

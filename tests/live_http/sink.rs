@@ -176,28 +176,35 @@ fn a_restart_of_the_server_is_waited_for() {
 
 #[test]
 fn databases_and_policies_are_created_as_asked() {
-    use gapless::influxql;
+    use gapless::influxql::{self, create};
     let influxd = Influxd::start();
     let client = client(&influxd);
-    influxql::create_database(&client, "new one").unwrap();
-    influxql::create_database(&client, "new one").unwrap();
+    let run = |statement: String| create::execute(&client, &statement);
+    run(create::database("new one", None).unwrap()).unwrap();
+    run(create::database("new one", None).unwrap()).unwrap();
     let settings = gapless::plan::RpSettings {
-        duration: 7 * gapless::window::DAY,
-        shard_duration: gapless::window::DAY,
-        replication: 1,
-        default: true,
+        duration: Some(7 * gapless::window::DAY),
+        shard_duration: Some(gapless::window::DAY),
+        replication: Some(1),
+        default: Some(true),
     };
-    influxql::create_retention_policy(&client, "new one", "a \"b\"", Some(&settings)).unwrap();
-    influxql::create_retention_policy(&client, "new one", "keep", None).unwrap();
+    let forever = gapless::plan::RpSettings {
+        duration: Some(0),
+        replication: Some(1),
+        ..gapless::plan::RpSettings::default()
+    };
+    run(create::retention_policy("new one", "a \"b\"", &settings).unwrap()).unwrap();
+    run(create::retention_policy("new one", "keep", &forever).unwrap()).unwrap();
+    run(create::retention_policy("new one", "keep", &forever).unwrap()).unwrap();
     let policies = influxql::retention_policies(&client, "new one").unwrap();
     let names: Vec<&str> = policies.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["a \"b\"", "autogen", "keep"]);
     assert_eq!(policies[0].1, settings);
-    assert_eq!(policies[2].1.duration, 0);
-    assert!(
-        influxql::create_retention_policy(&client, "new one", "keep", Some(&settings)).is_err()
-    );
-    assert!(influxql::create_database(&client, "a\rb").is_err());
+    assert_eq!(policies[2].1.duration, Some(0));
+    assert!(run(create::retention_policy("new one", "keep", &settings).unwrap()).is_err());
+    run(create::database("d", Some(("only one", &settings))).unwrap()).unwrap();
+    let policies = influxql::retention_policies(&client, "d").unwrap();
+    assert_eq!(policies, [("only one".to_owned(), settings)]);
     let clock = client.clock().unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     assert!((i128::from(clock) - i128::try_from(now.as_nanos()).unwrap()).abs() < 60_000_000_000);

@@ -197,10 +197,10 @@ fn namespaces_come_with_their_settings() {
     let names: Vec<String> = held.iter().map(|held| held.namespace.to_string()).collect();
     assert_eq!(names, ["a.autogen", "a.w h", "b.autogen"]);
     let settings = held[1].settings.as_ref().unwrap();
-    assert_eq!(settings.duration, 3 * 3_600_000_000_000);
-    assert_eq!(settings.shard_duration, 5_400_000_000_000);
-    assert_eq!((settings.replication, settings.default), (1, false));
-    assert!(held[0].settings.as_ref().unwrap().default);
+    assert_eq!(settings.duration, Some(3 * 3_600_000_000_000));
+    assert_eq!(settings.shard_duration, Some(5_400_000_000_000));
+    assert_eq!((settings.replication, settings.default), (Some(1), Some(false)));
+    assert!(held[0].settings.as_ref().unwrap().is_default());
 
     let one = InfluxHttp::new(client(&influxd), Some("a".into()), Some("w h".into())).unwrap();
     assert_eq!(one.namespaces().unwrap().len(), 1);

@@ -12,7 +12,7 @@ fn namespace() -> Namespace {
 
 fn header() -> Header {
     let settings =
-        RpSettings { duration: 0, shard_duration: 7 * DAY, replication: 1, default: true };
+        RpSettings { duration: Some(0), shard_duration: Some(7 * DAY), ..RpSettings::default() };
     Header {
         window: Window { start: 0, end: 9 * DAY },
         source: "a test".into(),
@@ -81,7 +81,9 @@ fn a_part_is_the_plain_lines_with_a_checksum_of_the_stored_bytes() {
     assert_eq!((part.rows, part.cells, part.bytes), (5, 10, stored.len() as u64));
     assert_eq!(part.first_series, "cpu,host=a");
     assert_eq!(part.last_series, "cpu,host=b");
-    assert!(contents[&namespace()].settings.as_ref().is_some_and(|known| known.default));
+    assert!(
+        contents[&namespace()].settings.as_ref().is_some_and(|known| known.duration == Some(0))
+    );
 }
 
 #[cfg(unix)]

@@ -86,6 +86,12 @@ impl Text {
         }
     }
 
+    /// Number of the line in which `at` stands, which is not before any that was asked for earlier.
+    pub(super) fn line_of(&mut self, at: usize) -> u64 {
+        self.count_to(at);
+        self.lines + 1
+    }
+
     pub(super) fn is_all_fed(&self) -> bool {
         self.ended && self.fed == self.bytes.len()
     }
