@@ -152,7 +152,7 @@ fn bad_lines_are_kept_with_their_reasons_and_the_good_ones_move() {
     server.create_database("db");
     // `m v` is float and string in one shard group: that is said before anything is sent.
     let ran = gapless(dir.path(), &["copy", "a.lp", &server.location("db")]).run();
-    ran.expect_status(4).expect_err("field v of measurement m is float and string");
+    ran.expect_status(4).expect_err("1 string cells, where the first cell is float");
     assert_eq!(server.count("db", ""), 0);
 
     let input = String::from_utf8_lossy(input).replace("v=\"a\nb\"", "s=\"a\nb\"");
@@ -230,21 +230,22 @@ fn no_bytes_on_standard_input_bring_it_down() {
 }
 
 #[test]
-fn one_endless_line_and_bombs_meet_a_limit() {
+fn an_endless_line_meets_a_limit_and_a_bomb_is_spilled() {
     let dir = tempfile::tempdir().unwrap();
     let mut endless = b"m v=\"".to_vec();
     endless.resize(120 << 20, b'x');
     bounded(dir.path(), endless).expect_status(4).expect_err("quote that is never closed");
 
-    // A gigabyte of rows in a few hundred kilobytes of gzip.
+    // Rows of a hundred megabytes in a few hundred kilobytes of gzip: more than memory may hold.
     let block = lines(100_000);
     let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    for round in 0..600 {
+    for round in 0..60 {
         let block = String::from_utf8_lossy(&block).replace("h=a", &format!("h={round}"));
         bomb.write_all(block.as_bytes()).unwrap();
     }
     let bomb = bomb.finish().unwrap();
-    bounded(dir.path(), bomb).expect_status(4).expect_err("--memory");
+    let ran = bounded(dir.path(), bomb).expect_status(0);
+    assert_eq!(ran.stdout.iter().filter(|byte| **byte == b'\n').count(), 60 * 100_000);
 }
 
 #[test]
