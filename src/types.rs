@@ -7,6 +7,9 @@ use crate::value::FieldType;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// The types of each field of each measurement, as a place knows them without reading its rows.
+pub type FieldTypes = BTreeMap<Box<[u8]>, BTreeMap<Box<[u8]>, Vec<FieldType>>>;
+
 /// Types by measurement and field.
 #[derive(Debug, Default)]
 pub struct TypeTable {

@@ -10,6 +10,7 @@ pub mod line_file;
 use crate::block::Block;
 use crate::error::{ErrorKind, Result};
 use crate::plan::{Held, Partition, Scope};
+use crate::types::FieldTypes;
 use crate::window::Window;
 
 /// A place from which blocks are read. Shared by worker threads.
@@ -38,6 +39,15 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// Where the place cannot be read or asked.
     fn open(&self, partition: &Partition) -> Result<Box<dyn Reader + '_>>;
+
+    /// The types of the fields of a scope, where the place knows them without reading its rows:
+    /// at least those that occur in the scope, each once, sorted. `None` where only reading tells.
+    ///
+    /// # Errors
+    /// Where the place cannot be read or asked, or the namespace does not exist.
+    fn field_types(&self, _scope: &Scope) -> Result<Option<FieldTypes>> {
+        Ok(None)
+    }
 
     /// The times that it can speak of: an archive of one window says nothing of the rest.
     fn coverage(&self) -> Window {

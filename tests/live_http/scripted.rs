@@ -214,10 +214,10 @@ fn a_reply_that_stays_cut_short_is_an_error() {
 
 #[test]
 fn an_error_inside_a_reply_is_an_error() {
-    let failed = b"\x81\xa7results\x91\x82\xacstatement_id\x00\xa5error\xa7timeout";
+    let failed = b"\x81\xa7results\x91\x82\xacstatement_id\x00\xa5error\xa6killed";
     let error = read_scripted(vec![chunked(&[FIRST, failed], true)]).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Query { .. }), "{error}");
-    assert!(error.to_string().contains("timeout"), "{error}");
+    assert!(error.to_string().contains("killed"), "{error}");
 }
 
 #[test]
