@@ -7,12 +7,15 @@
 //! guesses. Data are not read here.
 
 pub mod create;
+mod explain;
+mod schema;
+
+pub use explain::{Touched, read_types, touched};
+pub use schema::{databases, field_keys, retention_policies, shard_groups, time_range};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Attempts, Body, BodyReader, Call, Client, form, shorten};
 use crate::msgpack::{Cell, Event, Fragment, Problem, Replies, Row};
-use crate::plan::RpSettings;
-use crate::series::Printable;
 use crate::value::FieldType;
 use crate::window::Window;
 use std::collections::BTreeMap;
@@ -54,6 +57,41 @@ fn quote_name(what: &str, name: &str) -> Result<String> {
     quote(name.as_bytes()).ok_or_else(|| {
         ErrorKind::Data(format!("{what} {name:?} cannot be named in InfluxQL")).into()
     })
+}
+
+/// Encodes text as a string literal; `None` where quotes cannot express it.
+#[must_use]
+pub fn literal(text: &str) -> Option<String> {
+    let mut out = String::from("'");
+    for character in text.chars() {
+        match character {
+            '\r' | '\0' => return None,
+            '\n' => out.push_str("\\n"),
+            '\'' | '\\' => out.extend(['\\', character]),
+            _ => out.push(character),
+        }
+    }
+    out.push('\'');
+    Some(out)
+}
+
+/// ` AND "k"::tag = 'v'` for each of the tags that a statement can express exactly, ready to stand
+/// behind [`within`]; the others are left out, so that the caller has to look at the rows anyway.
+///
+/// A tag without a value stands for its absence in a query; names that begin with an underscore
+/// may be the server's own; and `time` is never a tag there.
+#[must_use]
+pub fn having(tags: &[(String, String)]) -> String {
+    let mut out = String::new();
+    for (key, value) in tags {
+        if value.is_empty() || key.starts_with('_') || key == "time" {
+            continue;
+        }
+        if let (Some(key), Some(value)) = (quote(key.as_bytes()), literal(value)) {
+            out.push_str(&format!(" AND {key}::tag = {value}"));
+        }
+    }
+    out
 }
 
 /// A measurement as it stands after `FROM "db"."rp".`: quoted, or as a regular expression where
@@ -167,8 +205,20 @@ pub fn is_passing(problem: &Problem) -> bool {
     }
 }
 
+/// True where a smaller part of the same question may be answered: it took too long, or too much.
+#[must_use]
+pub fn is_too_much(words: &str) -> bool {
+    const PARTS: [&str; 5] =
+        ["query-timeout", "max-select-point", "timeout", "memory", "deadline exceeded"];
+    !PASSING.iter().any(|part| words.contains(part))
+        && PARTS.iter().any(|part| words.contains(part))
+}
+
 /// Runs a statement and folds its rows; repeated from the start after passing failures.
-fn fold<T: Default>(
+///
+/// # Errors
+/// Where the server cannot be asked, keeps failing, or `step` refuses a row.
+pub fn fold<T: Default>(
     client: &Client,
     statement: &str,
     step: impl Fn(&mut T, &Fragment, &Row) -> Result<(), String>,
@@ -210,227 +260,6 @@ fn fold_once<T: Default>(
 fn column<'a>(fragment: &Fragment, row: &'a Row, name: &str) -> Result<Cell<'a>, String> {
     let at = fragment.columns.iter().position(|column| column == name.as_bytes());
     at.map(|at| row.cell(at)).ok_or_else(|| format!("no column {name:?}"))
-}
-
-fn bytes<'a>(fragment: &Fragment, row: &'a Row, name: &str) -> Result<&'a [u8], String> {
-    match column(fragment, row, name)? {
-        Cell::String(bytes) => Ok(bytes),
-        other => Err(format!("column {name:?} holds {other:?} where a string was expected")),
-    }
-}
-
-fn text(fragment: &Fragment, row: &Row, name: &str) -> Result<String, String> {
-    let bytes = bytes(fragment, row, name)?;
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_ignored| format!("the name {} is not UTF-8", Printable(bytes)))?;
-    Ok(text.to_owned())
-}
-
-/// Names of the databases that the user may see, sorted.
-///
-/// # Errors
-/// Where the server cannot be asked.
-pub fn databases(client: &Client) -> Result<Vec<String>> {
-    let mut names = fold(client, "SHOW DATABASES", |names: &mut Vec<String>, fragment, row| {
-        names.push(text(fragment, row, "name")?);
-        Ok(())
-    })?;
-    names.sort_unstable();
-    Ok(names)
-}
-
-/// The RPs of a database with their settings, sorted by name.
-///
-/// # Errors
-/// Where the server cannot be asked or the database does not exist.
-pub fn retention_policies(client: &Client, database: &str) -> Result<Vec<(String, RpSettings)>> {
-    let statement = format!("SHOW RETENTION POLICIES ON {}", quote_name("database", database)?);
-    let mut policies = fold(client, &statement, |found: &mut Vec<_>, fragment, row| {
-        let duration = |name| {
-            let text = text(fragment, row, name)?;
-            parse_duration(&text).ok_or_else(|| format!("{text:?} is no duration"))
-        };
-        let settings = RpSettings {
-            duration: Some(duration("duration")?),
-            shard_duration: Some(duration("shardGroupDuration")?),
-            replication: Some(count(fragment, row, "replicaN")?),
-            default: Some(column(fragment, row, "default")? == Cell::Boolean(true)),
-        };
-        found.push((text(fragment, row, "name")?, settings));
-        Ok(())
-    })?;
-    policies.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    Ok(policies)
-}
-
-fn count(fragment: &Fragment, row: &Row, name: &str) -> Result<u32, String> {
-    let value = match column(fragment, row, name)? {
-        Cell::Small(value) => Some(u32::from(value)),
-        Cell::Integer(value) => u32::try_from(value).ok(),
-        Cell::Unsigned(value) => u32::try_from(value).ok(),
-        _ => None,
-    };
-    value.ok_or_else(|| format!("column {name:?} holds no count"))
-}
-
-/// A duration as Go writes it (`168h0m0s`, `1.5s`), in nanoseconds.
-fn parse_duration(text: &str) -> Option<i64> {
-    const UNITS: [(&str, i64); 8] = [
-        ("ns", 1),
-        ("us", 1_000),
-        ("µs", 1_000),
-        ("μs", 1_000),
-        ("ms", 1_000_000),
-        ("s", 1_000_000_000),
-        ("m", 60_000_000_000),
-        ("h", 3_600_000_000_000),
-    ];
-    let mut total = 0_i64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(digits);
-        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        let unit = UNITS.iter().find(|(name, _)| *name == unit)?.1;
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        total = total.checked_add(whole.parse::<i64>().ok()?.checked_mul(unit)?)?;
-        let mut place = unit;
-        for digit in fraction.chars() {
-            place /= 10;
-            total = total.checked_add(place * i64::from(digit.to_digit(10)?))?;
-        }
-        rest = after;
-    }
-    (!text.is_empty()).then_some(total)
-}
-
-/// Time ranges of the shard groups of an RP, sorted; `None` where the user may not ask.
-///
-/// Times are given to the second. A group that begins before, or ends after, what 64 bits hold is
-/// open on that side.
-///
-/// # Errors
-/// Where the server cannot be asked.
-pub fn shard_groups(
-    client: &Client,
-    database: &str,
-    retention_policy: &str,
-) -> Result<Option<Vec<Window>>> {
-    let step = |found: &mut Vec<Window>, fragment: &Fragment, row: &Row| {
-        if bytes(fragment, row, "database")? == database.as_bytes()
-            && bytes(fragment, row, "retention_policy")? == retention_policy.as_bytes()
-        {
-            let start = time(&text(fragment, row, "start_time")?)?;
-            let end = time(&text(fragment, row, "end_time")?)?;
-            found.extend(group(start, end));
-        }
-        Ok(())
-    };
-    match fold(client, "SHOW SHARD GROUPS", step) {
-        Ok(mut groups) => {
-            groups.sort_unstable();
-            Ok(Some(groups))
-        }
-        Err(error) if matches!(error.kind(), ErrorKind::Refused { status: 403, .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn time(text: &str) -> Result<i128, String> {
-    let time: jiff::Timestamp = text.parse().map_err(|_ignored| format!("{text:?} is no time"))?;
-    Ok(time.as_nanosecond())
-}
-
-/// The windows of a shard group. A group that holds the first or last time there is has a bound
-/// that 64 bits cannot hold; after a restart a server reports it wrapped, as a start behind the
-/// end: it is then open at both ends of time, and empty between. Fractions of a second are left
-/// out of the texts.
-fn group(start: i128, end: i128) -> Vec<Window> {
-    const SECOND: i128 = 1_000_000_000;
-    let all = Window::ALL;
-    let open_start = |time: i128| match i64::try_from(time) {
-        Ok(time) if i128::from(time) >= i128::from(all.start) + SECOND => time,
-        _ => all.start,
-    };
-    let open_end = |time: i128| match i64::try_from(time) {
-        Ok(time) if i128::from(time) + SECOND <= i128::from(all.end) => time,
-        _ => all.end,
-    };
-    let (start, end) = (open_start(start), open_end(end));
-    let windows = if start < end {
-        vec![Window { start, end }]
-    } else {
-        vec![Window { start: all.start, end }, Window { start, end: all.end }]
-    };
-    windows.into_iter().filter(|window| !window.is_empty()).collect()
-}
-
-/// The measurements that have fields in an RP, with the types of their fields in all shards.
-///
-/// # Errors
-/// Where the server cannot be asked, or the database or RP does not exist.
-pub fn field_keys(
-    client: &Client,
-    database: &str,
-    retention_policy: &str,
-) -> Result<BTreeMap<Vec<u8>, Fields>> {
-    let (on, from) = (quote_name("database", database)?, namespace(database, retention_policy)?);
-    let statement = format!("SHOW FIELD KEYS ON {on} FROM {from}./^/");
-    fold(client, &statement, |found: &mut BTreeMap<Vec<u8>, Fields>, fragment, row| {
-        let field = bytes(fragment, row, "fieldKey")?;
-        let name = bytes(fragment, row, "fieldType")?;
-        let field_type = FieldType::from_name(name)
-            .ok_or_else(|| format!("the field type {}", Printable(name)))?;
-        // Entries are looked up before they are made: most rows repeat the measurement.
-        if !found.contains_key(&fragment.name) {
-            found.insert(fragment.name.clone(), Fields::new());
-        }
-        if let Some(fields) = found.get_mut(&fragment.name) {
-            let types = fields.entry(field.to_vec()).or_default();
-            types.push(field_type);
-            types.sort_unstable();
-            types.dedup();
-        }
-        Ok(())
-    })
-}
-
-/// Earliest and latest time of a measurement in a window; `None` where it holds nothing.
-///
-/// Exact only for measurements whose fields have one type each: where types differ between
-/// shards, a query over several of them leaves some values out.
-///
-/// # Errors
-/// Where the server cannot be asked.
-pub fn time_range(
-    client: &Client,
-    from: &str,
-    name: &[u8],
-    window: Window,
-) -> Result<Option<Window>> {
-    let end_of = |order| {
-        let statement = format!(
-            "SELECT *::field FROM {from}.{} WHERE {} ORDER BY time {order} LIMIT 1",
-            measurement(name),
-            within(window)
-        );
-        fold(client, &statement, |found: &mut Option<i64>, fragment, row| {
-            let time = row_time(fragment, row)?;
-            // A regular expression may bring in others, which only widens the range.
-            *found = Some(match *found {
-                Some(other) if order == "ASC" => other.min(time),
-                Some(other) => other.max(time),
-                None => time,
-            });
-            Ok(())
-        })
-    };
-    let Some(first) = end_of("ASC")? else {
-        return Ok(None);
-    };
-    let last = end_of("DESC")?.unwrap_or(first);
-    Ok(Some(Window { start: first, end: last.saturating_add(1) }))
 }
 
 /// `time >= a AND time < b`.
@@ -494,6 +323,17 @@ mod tests {
     }
 
     #[test]
+    fn tags_are_asked_for_where_a_statement_can_express_them() {
+        let asked = |key: &str, value: &str| having(&[(key.into(), value.into())]);
+        assert_eq!(asked("k", "v"), " AND \"k\"::tag = 'v'");
+        assert_eq!(asked("a\"b\\", "it's\n\\"), r#" AND "a\"b\\"::tag = 'it\'s\n\\'"#);
+        for (key, value) in [("k", ""), ("k", "a\rb"), ("k\0", "v"), ("_name", "v"), ("time", "v")]
+        {
+            assert_eq!(asked(key, value), "", "{key:?} {value:?}");
+        }
+    }
+
+    #[test]
     fn the_names_that_an_expression_matches_too_are_known() {
         assert!(matches_also(b"a\rb", b"a\rb"));
         assert!(matches_also(b"a\rb", "aéb".as_bytes()));
@@ -502,39 +342,6 @@ mod tests {
         assert!(!matches_also(b"a\xffb", b"axbc"));
         assert!(!matches_also(b"a.b", b"axb"), "it is quoted");
         assert!(matches_also("\u{fffd}\r".as_bytes(), b"\xff\r"));
-    }
-
-    #[test]
-    fn durations_are_read_as_go_writes_them() {
-        for (text, nanoseconds) in [
-            ("0s", 0),
-            ("168h0m0s", 604_800_000_000_000),
-            ("1h30m0s", 5_400_000_000_000),
-            ("1.5s", 1_500_000_000),
-            ("20µs", 20_000),
-            ("2562047h47m16.854775807s", i64::MAX),
-        ] {
-            assert_eq!(parse_duration(text), Some(nanoseconds), "{text}");
-        }
-        for text in ["", "1", "h", "1x", "1.2.3s", "9999999999h", "INF", "-1s"] {
-            assert_eq!(parse_duration(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn shard_groups_at_the_ends_of_time_are_open() {
-        let at = |start: &str, end: &str| group(time(start).unwrap(), time(end).unwrap());
-        let all = Window::ALL;
-        assert_eq!(
-            at("1970-01-01T00:00:00Z", "1970-01-01T00:00:01Z"),
-            [Window { start: 0, end: 1_000_000_000 }]
-        );
-        assert_eq!(at("1677-09-20T00:00:00Z", "1677-09-27T00:00:00Z")[0].start, all.start);
-        assert_eq!(at("2262-04-07T00:00:00Z", "2262-04-11T23:47:16Z")[0].end, all.end);
-        // Wrapped: the ends of time, and not the centuries between.
-        let wrapped = at("2262-04-10T23:34:33Z", "1677-09-27T00:00:00Z");
-        assert_eq!((wrapped[0].start, wrapped[1].end), (all.start, all.end));
-        assert!(wrapped.iter().all(|window| !window.contains(0)));
     }
 
     #[test]

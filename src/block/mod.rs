@@ -9,8 +9,10 @@
 //! ```
 //!
 //! A block is sorted by (series, time), holds a (series, time) once, and is as large as
-//! [`Limits`] let it be. It is made by [`log::RowLog`], where last-write-wins is resolved.
+//! [`Limits`] let it be. It is made by [`log::RowLog`], where last-write-wins is resolved, or by
+//! [`build::Builder`] from rows that come in that order already.
 
+pub mod build;
 pub mod log;
 pub mod stored;
 

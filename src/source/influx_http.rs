@@ -2,14 +2,19 @@
 //!
 //! A partition is one measurement in one shard group, read by one query. Never more than one
 //! group: over several, a server casts a field whose type differs between them, and hides what it
-//! cannot cast. Inside a group the types of an OSS server are exact; each value is nevertheless
-//! checked against the types that the server lists for its field.
+//! cannot cast. Read rights suffice to find the groups ([`shards`]); where groups overlap, types
+//! are kept apart by other means ([`exact`]). Inside a group the types of an OSS server are exact;
+//! each value is nevertheless checked against the types that the server lists for its field.
 //!
 //! Queries show a series under its identity only: what is stored under another spelling of its key
 //! is not seen ([`Source::sees_raw_keys`] is false). Nothing is left out silently besides that: an
 //! error inside a reply, a reply cut short and a value of an unlisted type are errors.
 
+mod exact;
 mod query;
+mod resume;
+mod rows;
+mod shards;
 
 use super::{Reader, Source};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,8 +22,10 @@ use crate::http::Client;
 use crate::influxql::{self, Fields};
 use crate::plan::{Grid, Held, Namespace, Partition, RpSettings, Scope, UNITS_MAX};
 use crate::series::Printable;
+use crate::types::FieldTypes;
 use crate::value::FieldType;
 use crate::window::Window;
+use exact::Place;
 use query::{Query, QueryReader};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -26,6 +33,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most names in a message.
 const NAMES_MAX: usize = 20;
+
+/// The fields of a query that takes them as they are.
+const EVERY_FIELD: &str = "*::field";
 
 /// Measurements with the types of their fields.
 type Schema = BTreeMap<Vec<u8>, Fields>;
@@ -38,6 +48,9 @@ pub struct InfluxHttp {
     version: String,
     /// What the newest plan of each namespace found.
     schemas: Mutex<HashMap<Namespace, Arc<Schema>>>,
+    /// The tags that every plan of a namespace so far asked for: only those may be left to the
+    /// server, whichever plan a partition is of.
+    tags: Mutex<HashMap<Namespace, Vec<(String, String)>>>,
 }
 
 impl fmt::Debug for InfluxHttp {
@@ -66,6 +79,7 @@ impl InfluxHttp {
             retention_policy,
             version,
             schemas: Mutex::new(HashMap::new()),
+            tags: Mutex::new(HashMap::new()),
         };
         if let Some(database) = &source.database {
             source.policies(database)?;
@@ -159,34 +173,37 @@ impl InfluxHttp {
         self.fetch_schema(namespace)
     }
 
-    /// Windows of one measurement where the user may not ask for the shard groups: cells of the
-    /// grid in which the server makes groups, between its first and its last point.
-    fn computed_windows(
+    /// Notes the tags of a plan.
+    fn note_tags(&self, namespace: &Namespace, wanted: &[(String, String)]) {
+        let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        match tags.get_mut(namespace) {
+            Some(known) => known.retain(|tag| wanted.contains(tag)),
+            None => drop(tags.insert(namespace.clone(), wanted.to_vec())),
+        }
+    }
+
+    /// Windows of one measurement where the user may not ask for the shard groups.
+    fn windows_without_groups(
         &self,
-        from: &str,
-        name: &[u8],
+        place: Place<'_>,
         fields: &Fields,
         grid: Grid,
-        scope: Window,
     ) -> Result<Vec<Window>> {
-        if let Some((field, types)) = fields.iter().find(|(_, types)| types.len() > 1) {
-            // The grid may have been another one when older groups were made.
-            let message = format!(
-                "the field {} of the measurement {} has the types {}, and the user may not ask \
-                 {} in which shard groups they change: its values would not be exact",
-                Printable(field),
-                Printable(name),
-                list(types),
-                self.client.name()
-            );
-            return Err(Error::from(ErrorKind::Data(message)).with_next(
-                "name a user with admin privileges, or read the snapshot port or a backup",
-            ));
+        let Place { from, measurement, window } = place;
+        if !exact::is_mixed(fields) {
+            // Whatever shards a query reads, its values are of the one type there is. So cells of
+            // the grid between the first and the last point do, wherever groups begin.
+            let from = format!("{from}.{}", influxql::measurement(measurement));
+            return match influxql::time_range(&self.client, EVERY_FIELD, &from, window, "")? {
+                Some(range) => grid.cells(&[range], window),
+                None => Ok(Vec::new()),
+            };
         }
-        match influxql::time_range(&self.client, from, name, scope)? {
-            Some(range) => grid.cells(&[range], scope),
-            None => Ok(Vec::new()),
-        }
+        let mut count = |window| {
+            let shards = self.shards(Place { window, ..place })?;
+            shards.ok_or_else(|| self.untold(place, fields))
+        };
+        shards::divide(&mut count, grid, window)
     }
 }
 
@@ -223,6 +240,7 @@ impl Source for InfluxHttp {
         let (namespace, settings) = self.resolve(&scope.namespace)?;
         let (database, policy) = (&namespace.database, &namespace.retention_policy);
         let schema = self.fetch_schema(&namespace)?;
+        self.note_tags(&namespace, &scope.filter.tags);
         let groups = influxql::shard_groups(&self.client, database, policy)?
             .map(|groups| pieces(&groups, scope.window));
         let from = influxql::namespace(database, policy)?;
@@ -234,7 +252,10 @@ impl Source for InfluxHttp {
             }
             let windows = match &groups {
                 Some(windows) => windows.clone(),
-                None => self.computed_windows(&from, name, fields, grid, scope.window)?,
+                None => {
+                    let place = Place { from: &from, measurement: name, window: scope.window };
+                    self.windows_without_groups(place, fields, grid)?
+                }
             };
             if partitions.len() + windows.len() > UNITS_MAX {
                 return Err(too_many(&namespace));
@@ -263,15 +284,32 @@ impl Source for InfluxHttp {
         };
         let schema = self.schema(&namespace)?;
         check_distinct(&schema, &measurement)?;
-        let statement = format!(
-            "SELECT *::field FROM {}.{} WHERE {} GROUP BY *",
-            influxql::namespace(&namespace.database, &namespace.retention_policy)?,
-            influxql::measurement(&measurement),
-            influxql::within(partition.window)
-        );
-        let query =
-            Query { source: self, namespace, measurement, window: partition.window, statement };
-        Ok(Box::new(QueryReader::start(query, schema)?))
+        let from = influxql::namespace(&namespace.database, &namespace.retention_policy)?;
+        let window = partition.window;
+        let place = Place { from: &from, measurement: &measurement, window };
+        let named = self.named(&namespace, place, &schema)?;
+        let tags = {
+            let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+            tags.get(&namespace).map_or_else(String::new, |tags| influxql::having(tags))
+        };
+        let from = format!("{from}.{}", influxql::measurement(&measurement));
+        let query = Query { source: self, namespace, measurement, from, named, tags };
+        Ok(Box::new(QueryReader::start(query, window, schema)?))
+    }
+
+    fn field_types(&self, scope: &Scope) -> Result<Option<FieldTypes>> {
+        let namespace = self.resolve(&scope.namespace)?.0;
+        let schema = self.fetch_schema(&namespace)?;
+        let wanted = schema.iter().filter(|(name, _)| scope.filter.admits_measurement(name));
+        let types = wanted.map(|(name, fields)| {
+            let fields = fields.iter().map(|(field, types)| ((&**field).into(), types.clone()));
+            ((&**name).into(), fields.collect())
+        });
+        Ok(Some(types.collect()))
+    }
+
+    fn types_of(&self, scope: &Scope, measurement: &[u8], field: &[u8]) -> Result<Vec<FieldType>> {
+        self.types_in(&scope.namespace, measurement, field, scope.window)
     }
 
     fn sees_raw_keys(&self) -> bool {

@@ -3,7 +3,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod limits;
 mod scripted;
 mod setup;
 mod sink;
 mod source;
+mod types;

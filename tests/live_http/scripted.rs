@@ -172,8 +172,14 @@ const LAST: &[u8] = b"\x81\xa7results\x91\x81\xa6series\x91\x83\xa4name\xa1m\xa7
 const FLOAT: &[u8] = b"\x81\xa7results\x91\x81\xa6series\x91\x83\xa4name\xa1m\xa7columns\x92\
     \xa4time\xa1v\xa6values\x91\x92\x02\xcb\x40\x14\0\0\0\0\0\0";
 
-/// Reads a partition whose query is answered by each of `answers` in turn.
-fn read_scripted(answers: Vec<Vec<u8>>) -> Result<Vec<String>, Error> {
+/// What became of reading, and what was asked for it.
+struct Scripted {
+    read: Result<Vec<String>, Error>,
+    asked: Vec<String>,
+}
+
+/// Reads a partition whose queries are answered by each of `answers` in turn.
+fn play(end: i64, answers: Vec<Vec<u8>>) -> Scripted {
     let mut replies = vec![pong(), chunked(&[FIELD_KEYS], true)];
     replies.extend(answers);
     let script = script(replies);
@@ -181,12 +187,56 @@ fn read_scripted(answers: Vec<Vec<u8>>) -> Result<Vec<String>, Error> {
     let source = InfluxHttp::new(client, None, None).expect("a server");
     let partition = Partition {
         namespace: Namespace { database: "d".into(), retention_policy: "r".into() },
-        window: Window { start: 0, end: 10 },
+        window: Window { start: 0, end },
         measurement: Some(b"m".to_vec()),
     };
     let read = read_partition(&source, &partition);
-    script.asked.join().expect("as many requests as replies");
-    read
+    let asked = script.asked.join().expect("as many requests as replies");
+    Scripted { read, asked: asked[2..].to_vec() }
+}
+
+fn read_scripted(answers: Vec<Vec<u8>>) -> Result<Vec<String>, Error> {
+    play(10, answers).read
+}
+
+/// A document with rows of a series, whose values are their times.
+fn document(host: u8, times: std::ops::Range<i32>, partial: bool) -> Vec<u8> {
+    values(host, times.map(|time| (time, time)), partial)
+}
+
+fn values(host: u8, rows: impl Iterator<Item = (i32, i32)>, partial: bool) -> Vec<u8> {
+    let mut body = Vec::new();
+    let mut count = 0_u32;
+    for (time, value) in rows {
+        count += 1;
+        body.extend([0x92, 0xd2]);
+        body.extend(time.to_be_bytes());
+        body.push(0xd2);
+        body.extend(value.to_be_bytes());
+    }
+    let mut out = b"\x81\xa7results\x91".to_vec();
+    out.push(if partial { 0x82 } else { 0x81 });
+    out.extend(b"\xa6series\x91\x84\xa4name\xa1m\xa4tags\x81\xa1h\xa1");
+    out.push(host);
+    out.extend(b"\xa7columns\x92\xa4time\xa1v\xa6values\xdd");
+    out.extend(count.to_be_bytes());
+    out.extend(body);
+    if partial {
+        out.extend(b"\xa7partial\xc3");
+    }
+    out
+}
+
+/// The cells of [`document`].
+fn cells_of(host: char, times: std::ops::Range<i32>) -> Vec<String> {
+    times.map(|time| format!("m,h={host} v=Integer({time}) {time}")).collect()
+}
+
+fn error_document(words: &str) -> Vec<u8> {
+    let mut out = b"\x81\xa7results\x91\x82\xacstatement_id\x00\xa5error\xd9".to_vec();
+    out.push(u8::try_from(words.len()).expect("few words"));
+    out.extend(words.bytes());
+    out
 }
 
 #[test]
@@ -208,16 +258,17 @@ fn a_reply_that_is_cut_short_is_asked_for_again() {
 #[test]
 fn a_reply_that_stays_cut_short_is_an_error() {
     let cut = || chunked(&[FIRST], true);
-    let error = read_scripted(vec![cut(), cut(), cut(), cut()]).unwrap_err();
+    // Two attempts at the whole, four at its first row, two at a half.
+    let error = read_scripted((0..8).map(|_| cut()).collect()).unwrap_err();
     assert!(error.to_string().contains("cut short"), "{error}");
 }
 
 #[test]
 fn an_error_inside_a_reply_is_an_error() {
-    let failed = b"\x81\xa7results\x91\x82\xacstatement_id\x00\xa5error\xa7timeout";
+    let failed = b"\x81\xa7results\x91\x82\xacstatement_id\x00\xa5error\xa6killed";
     let error = read_scripted(vec![chunked(&[FIRST, failed], true)]).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Query { .. }), "{error}");
-    assert!(error.to_string().contains("timeout"), "{error}");
+    assert!(error.to_string().contains("killed"), "{error}");
 }
 
 #[test]
@@ -225,4 +276,88 @@ fn a_value_of_an_unlisted_type_is_an_error() {
     let float = || chunked(&[FLOAT], true);
     let error = read_scripted(vec![float(), chunked(&[FIELD_KEYS], true), float()]).unwrap_err();
     assert!(error.to_string().contains("Float(5.0)"), "{error}");
+}
+
+/// Rows in the first series; a block goes out before the 65,537th.
+const MANY: i32 = 100_000;
+
+#[test]
+fn a_reply_that_breaks_after_a_block_went_out_goes_on_behind_it() {
+    let (first, second) = (document(b'a', 0..MANY, true), document(b'b', 0..MANY, false));
+    let expected = [cells_of('a', 0..MANY), cells_of('b', 0..MANY)].concat();
+    let whole = || chunked(&[&first, &second], true);
+    let early = document(b'a', 0..70_000, true);
+    let late = document(b'b', 0..70_000, true);
+    for cut in
+        [chunked(&[&early], false), chunked(&[&early], true), chunked(&[&first, &late], false)]
+    {
+        let played = play(i64::from(MANY), vec![cut, whole()]);
+        assert!(played.read.unwrap() == expected, "every row once, in order");
+        assert_eq!(played.asked[0], played.asked[1]);
+    }
+}
+
+#[test]
+fn rows_that_changed_since_they_were_handed_out_are_an_error() {
+    let early = document(b'a', 0..70_000, true);
+    let changed = values(b'a', (0..MANY).map(|at| (at, if at == 17 { 18 } else { at })), false);
+    let fewer = document(b'a', 1..MANY, false);
+    for again in [changed, fewer] {
+        let played =
+            play(i64::from(MANY), vec![chunked(&[&early], false), chunked(&[&again], true)]);
+        let error = played.read.unwrap_err();
+        assert!(error.to_string().contains("not the same"), "{error}");
+        assert!(error.next_step().unwrap().contains("run again"), "{error:?}");
+    }
+}
+
+#[test]
+fn what_breaks_twice_or_takes_too_long_is_read_in_halves() {
+    let early = document(b'a', 0..70_000, true);
+    let timeout = error_document("query-timeout limit exceeded");
+    let broken = || chunked(&[&early], false);
+    for cuts in [vec![broken(), broken()], vec![chunked(&[&early, &timeout], true)]] {
+        let times = cuts.len();
+        let mut answers = cuts;
+        answers.push(chunked(&[&document(b'a', 0..1, false)], true));
+        answers.push(chunked(&[&document(b'b', MANY - 1..MANY, false)], true));
+        let half = MANY / 2;
+        for times in [0..half, half..MANY] {
+            let (a, b) = (document(b'a', times.clone(), true), document(b'b', times, false));
+            answers.push(chunked(&[&a, &b], true));
+        }
+        let played = play(i64::from(MANY), answers);
+        let mut read = played.read.unwrap();
+        read.sort();
+        let mut expected = [cells_of('a', 0..MANY), cells_of('b', 0..MANY)].concat();
+        expected.sort();
+        assert!(read == expected, "every row once");
+        let asked = &played.asked[times..];
+        for (asked, part) in asked.iter().zip(["ASC%20LIMIT%201", "DESC%20LIMIT%201"]) {
+            assert!(asked.contains(part), "{asked}");
+        }
+        assert!(asked[2].contains("time%20%3C%2050000%20"), "{}", asked[2]);
+        assert!(asked[3].contains("time%20%3E%3D%2050000%20"), "{}", asked[3]);
+    }
+}
+
+#[test]
+fn a_refusal_that_names_a_limit_is_answered_with_halves_and_one_that_does_not_is_an_error() {
+    let limit = error_document("max-select-point limit exceeed: (6/5)");
+    let row = |time: i32| chunked(&[&document(b'a', time..time + 1, false)], true);
+    let played = play(10, vec![chunked(&[&limit], true), row(2), row(7), row(2), row(7)]);
+    assert_eq!(played.read.unwrap(), [cells_of('a', 2..3), cells_of('a', 7..8)].concat());
+    assert!(
+        played.asked[3].contains("time%20%3E%3D%202%20AND%20time%20%3C%205%20"),
+        "{}",
+        played.asked[3]
+    );
+    let series = error_document("max-select-series limit exceeded: (4/3)");
+    let error = play(10, vec![chunked(&[&series], true)]).read.unwrap_err();
+    assert!(error.next_step().unwrap().contains("max-select-series"), "{error:?}");
+    // A limit that no part stays below is an error in the end.
+    let mut answers = vec![chunked(&[&limit], true), row(2), row(3)];
+    answers.extend((0..1).map(|_| chunked(&[&limit], true)));
+    let error = play(10, answers).read.unwrap_err();
+    assert!(error.to_string().contains("max-select-point"), "{error}");
 }

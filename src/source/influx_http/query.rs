@@ -1,348 +1,329 @@
-//! One partition being read: the rows of a query into blocks.
+//! One partition being read: one query, asked again after a break, or in parts where the whole is
+//! too much for the server.
 //!
-//! Each row is checked on its way: its measurement, its time, and the type of each of its values.
+//! What a break cost is read again and verified ([`super::resume`]), so that every row is handed
+//! out once. A question that takes too long, or brings too much, is halved in time. It gives up
+//! where breaks follow one another without a block between them, and where rows that were handed
+//! out are not there again.
 
-use super::{InfluxHttp, Schema, list};
-use crate::block::log::RowLog;
-use crate::block::{BYTES_MAX, Block, ROWS_MAX};
+use super::resume::{Handed, Sum};
+use super::rows::{Expected, Named, Rows, Stop};
+use super::{EVERY_FIELD, InfluxHttp, Schema};
+use crate::block::Block;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Attempts, BodyReader};
 use crate::influxql;
-use crate::line::key;
-use crate::msgpack::{Cell, Event, Fragment, Problem, Replies};
+use crate::msgpack::{Event, Problem, Replies};
 use crate::plan::Namespace;
-use crate::series::{Printable, Series};
+use crate::series::Printable;
 use crate::source::Reader;
-use crate::value::{FieldType, Value};
-use crate::window::{Window, format_time};
-use std::collections::VecDeque;
+use crate::window::Window;
 use std::sync::Arc;
+
+/// How often one window is halved: what is left of a week is then below a microsecond.
+const DEPTH_MAX: u32 = 40;
+/// Most halvings of one partition.
+const HALVINGS_MAX: u32 = 4_096;
 
 /// What is read, and how it is asked for.
 pub(super) struct Query<'a> {
     pub(super) source: &'a InfluxHttp,
     pub(super) namespace: Namespace,
     pub(super) measurement: Vec<u8>,
-    pub(super) window: Window,
-    pub(super) statement: String,
+    /// `"db"."rp".`, the measurement behind it.
+    pub(super) from: String,
+    /// Fields that are asked for by name, each as one type; all as they are where there are none.
+    pub(super) named: Option<Vec<Named>>,
+    /// Conditions behind the window.
+    pub(super) tags: String,
 }
 
-/// Reads the reply of one query.
+impl Query<'_> {
+    fn fields(&self) -> Result<String> {
+        let Some(named) = &self.named else { return Ok(EVERY_FIELD.to_owned()) };
+        let column = |(field, field_type): &Named| {
+            Ok(format!("{}::{field_type}", super::exact::quote_field(field)?))
+        };
+        Ok(named.iter().map(column).collect::<Result<Vec<_>>>()?.join(", "))
+    }
+
+    fn statement(&self, window: Window) -> Result<String> {
+        let (fields, from, tags) = (self.fields()?, &self.from, &self.tags);
+        let within = influxql::within(window);
+        Ok(format!("SELECT {fields} FROM {from} WHERE {within}{tags} GROUP BY *"))
+    }
+
+    /// The window from the first to the last row in it, where the server can tell: a shard group
+    /// of a week may hold an hour.
+    fn narrowed(&self, window: Window) -> Option<Window> {
+        let client = &self.source.client;
+        let fields = self.fields().ok()?;
+        let range = influxql::time_range(client, &fields, &self.from, window, &self.tags);
+        range.ok()??.intersect(window)
+    }
+}
+
+/// A part of the partition that is still to be read.
+struct Piece {
+    window: Window,
+    /// What of it was handed out before.
+    handed: Arc<Handed>,
+    /// How often it was halved.
+    depth: u32,
+    /// Breaks since it was last halved or brought a block.
+    breaks: u32,
+}
+
+/// The reply at hand.
+struct Reply {
+    replies: Replies<BodyReader>,
+    statement: String,
+    piece: Piece,
+    rows: Rows,
+}
+
+/// Reads one partition.
 pub(super) struct QueryReader<'a> {
     query: Query<'a>,
     schema: Arc<Schema>,
     /// The schema was asked for again because the reply held what it does not.
     refreshed: bool,
     attempts: Attempts,
-    /// The reply; `None` after its end.
-    replies: Option<Replies<BodyReader>>,
-    rows: Rows,
-    blocks: VecDeque<Block>,
-    /// A block was handed out, so that this reader cannot begin again.
-    handed_out: bool,
+    reply: Option<Reply>,
+    /// What comes behind the reply at hand, in reverse order.
+    pieces: Vec<Piece>,
+    halvings: u32,
+    /// Cells that were handed out and are to be read again, and those of them that were.
+    owed: Sum,
+    paid: Sum,
+    ended: bool,
 }
 
-/// Rows on their way into a block.
-#[derive(Default)]
-struct Rows {
-    log: RowLog,
-    /// The series at hand; `None` where it belongs to another measurement.
-    series: Option<Arc<Series>>,
-    /// Its number in the log, once it has a row there.
-    number: Option<u32>,
-    /// Time of its newest row.
-    newest: Option<i64>,
-    columns: Columns,
-}
-
-/// Names of the columns at hand with the types that their fields may have.
-#[derive(Default)]
-struct Columns {
-    names: Vec<Vec<u8>>,
-    types: Vec<Vec<FieldType>>,
-}
-
-/// Why rows cannot be taken.
-enum Stop {
-    /// The reply is at fault.
-    Problem(Problem),
-    /// A value is of a type, or a field, that the server did not list.
-    Unlisted(String),
-    /// A time of a series came twice, or came late.
-    Aliased(String),
-}
-
-impl From<Problem> for Stop {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
+/// What is done after a break.
+enum Remedy {
+    Again,
+    Halve,
+    Fail,
 }
 
 impl<'a> QueryReader<'a> {
     /// Sends the query.
-    pub(super) fn start(query: Query<'a>, schema: Arc<Schema>) -> Result<Self> {
-        let client = &query.source.client;
-        let replies = influxql::run(client, &query.statement)?;
-        let attempts = Attempts::new(client.retry());
-        Ok(Self {
+    pub(super) fn start(query: Query<'a>, window: Window, schema: Arc<Schema>) -> Result<Self> {
+        let attempts = Attempts::new(query.source.client.retry());
+        let mut reader = Self {
             query,
             schema,
             refreshed: false,
             attempts,
-            replies: Some(replies),
-            rows: Rows::default(),
-            blocks: VecDeque::new(),
-            handed_out: false,
-        })
-    }
-
-    /// Sends the query again, from its beginning.
-    fn restart(&mut self) -> Result<()> {
-        self.replies = None;
-        self.rows = Rows::default();
-        self.replies = Some(influxql::run(&self.query.source.client, &self.query.statement)?);
-        Ok(())
-    }
-
-    /// Reads until blocks are ready or the reply ends.
-    fn fill(&mut self) -> Result<(), Stop> {
-        let Some(replies) = &mut self.replies else {
-            return Ok(());
+            reply: None,
+            pieces: vec![Piece { window, handed: Arc::default(), depth: 0, breaks: 0 }],
+            halvings: 0,
+            owed: Sum::default(),
+            paid: Sum::default(),
+            ended: false,
         };
-        let types = |field: &[u8]| {
-            let fields = self.schema.get(&self.query.measurement);
-            fields.and_then(|fields| fields.get(field)).cloned().unwrap_or_default()
+        reader.next_piece()?;
+        Ok(reader)
+    }
+
+    /// Asks for the next piece, halved as often as it has to be; without one, the reader ends.
+    fn next_piece(&mut self) -> Result<()> {
+        while let Some(piece) = self.pieces.pop() {
+            let statement = self.query.statement(piece.window)?;
+            match influxql::run(&self.query.source.client, &statement) {
+                Ok(replies) => {
+                    let rows = Rows::new(piece.window, Arc::clone(&piece.handed));
+                    self.reply = Some(Reply { replies, statement, piece, rows });
+                    return Ok(());
+                }
+                Err(error) if is_too_much(&error) && self.may_halve(&piece) => self.halve(piece),
+                Err(error) => return Err(error),
+            }
+        }
+        self.ended = true;
+        if self.paid == self.owed {
+            return Ok(());
+        }
+        Err(self.error(
+            "rows that were read before the connection broke were not the same when they were read \
+             again",
+            "run again: the data change while they are read",
+        ))
+    }
+
+    fn may_halve(&self, piece: &Piece) -> bool {
+        let length = i128::from(piece.window.end) - i128::from(piece.window.start);
+        piece.depth < DEPTH_MAX && self.halvings < HALVINGS_MAX && length > 1
+    }
+
+    fn halve(&mut self, piece: Piece) {
+        let narrowed = (piece.depth == 0).then(|| self.query.narrowed(piece.window)).flatten();
+        let Window { start, end } = narrowed.unwrap_or(piece.window);
+        let middle = i64::midpoint(start, end);
+        let half = |window| Piece {
+            window,
+            handed: Arc::clone(&piece.handed),
+            depth: piece.depth + 1,
+            breaks: 0,
+        };
+        self.halvings += 1;
+        self.pieces.push(half(Window { start: middle, end }));
+        self.pieces.push(half(Window { start, end: middle }));
+    }
+
+    /// Reads until a block is ready or the reply ends.
+    fn fill(&mut self) -> Result<Option<Block>, Stop> {
+        let Some(reply) = &mut self.reply else {
+            return Ok(None);
+        };
+        let Reply { replies, rows, .. } = reply;
+        let expected = Expected {
+            measurement: &self.query.measurement,
+            schema: &self.schema,
+            named: self.query.named.as_deref(),
         };
         while let Some(event) = replies.next_event()? {
             let taken = match event {
-                Event::Series => {
-                    self.rows.begin(replies.fragment(), &self.query.measurement, types)
-                }
-                Event::Row => self.rows.take(replies, self.query.window),
+                Event::Series => rows.begin(replies.fragment(), &expected),
+                Event::Row => rows.take(replies.fragment(), replies.row()),
             };
             taken.map_err(|stop| stop.at(replies.offset()))?;
-            if self.rows.log.rows() >= ROWS_MAX || self.rows.log.memory() >= BYTES_MAX {
-                self.blocks.extend(self.rows.flush());
-                return Ok(());
+            if rows.is_full() {
+                return Ok(rows.flush());
             }
         }
-        self.replies = None;
-        self.blocks.extend(self.rows.flush());
+        let block = rows.flush();
+        self.paid.add(rows.pass().skipped());
+        self.reply = None;
+        self.attempts = Attempts::new(self.query.source.client.retry());
+        Ok(block)
+    }
+
+    /// Decides what a stop means: the query is sent again, in halves, or it is an error.
+    fn recover(&mut self, stop: Stop) -> Result<()> {
+        let Some(Reply { statement, mut piece, rows, .. }) = self.reply.take() else {
+            return Ok(());
+        };
+        let pass = rows.into_pass();
+        if pass.has_handed_out() {
+            self.attempts = Attempts::new(self.query.source.client.retry());
+            piece.breaks = 0;
+        }
+        let remedy = match &stop {
+            Stop::Problem(problem) => self.remedy(problem, &piece),
+            Stop::Unlisted(_) if !self.refreshed => {
+                // A live source may have got a new field since it was planned.
+                self.refreshed = true;
+                self.schema = self.query.source.fetch_schema(&self.query.namespace)?;
+                Remedy::Again
+            }
+            Stop::Unlisted(_) | Stop::Aliased(_) => Remedy::Fail,
+        };
+        if matches!(remedy, Remedy::Fail) {
+            return Err(self.failed(&statement, stop));
+        }
+        let Some((handed, owed)) = pass.broken() else {
+            return Err(self.failed(&statement, stop));
+        };
+        self.owed.add(owed);
+        piece.handed = handed;
+        piece.breaks += 1;
+        match remedy {
+            Remedy::Halve => self.halve(piece),
+            _ => self.pieces.push(piece),
+        }
         Ok(())
     }
 
-    /// Decides what a stop means: the query is sent again where that can help, else an error.
-    fn recover(&mut self, stop: Stop) -> Result<()> {
+    fn remedy(&mut self, problem: &Problem, piece: &Piece) -> Remedy {
+        let too_much = matches!(problem, Problem::Server(words) if influxql::is_too_much(words));
+        if too_much {
+            return if self.may_halve(piece) { Remedy::Halve } else { Remedy::Fail };
+        }
+        if !influxql::is_passing(problem) || !self.attempts.wait(None) {
+            return Remedy::Fail;
+        }
+        // What broke twice may be too long for what stands between.
+        let cut = matches!(problem, Problem::Read(_) | Problem::CutShort { .. });
+        if cut && piece.breaks > 0 && self.may_halve(piece) { Remedy::Halve } else { Remedy::Again }
+    }
+
+    /// The error of a stop that nothing helps against.
+    fn failed(&self, statement: &str, stop: Stop) -> Error {
         let client = &self.query.source.client;
         match stop {
             Stop::Problem(problem) => {
-                let passing = influxql::is_passing(&problem) && !self.handed_out;
-                if !passing || !self.attempts.wait(None) {
-                    return Err(influxql::failed(client, &self.query.statement, &problem));
+                let error = influxql::failed(client, statement, &problem);
+                match &problem {
+                    Problem::Server(words) if words.contains("max-select-series") => error
+                        .with_next(
+                            "raise max-select-series in the server's configuration, or name tags \
+                             with --tag: a shorter window reads as many series",
+                        ),
+                    Problem::Server(words) if influxql::is_too_much(words) => error.with_next(
+                        "raise the limit in the server's configuration: parts of the window did \
+                         not help",
+                    ),
+                    _ => error,
                 }
             }
             Stop::Aliased(place) => {
                 let message = format!(
                     "{} shows {place} more than once: it stores several spellings of one series \
-                     key, and its queries mix them",
+                     key, or holds the row in two shard groups, and its queries mix them",
                     client.name()
                 );
-                return Err(Error::from(ErrorKind::Data(message)).with_next(
+                Error::from(ErrorKind::Data(message)).with_next(
                     "read the snapshot port, the data directory or a backup, where they are apart",
-                ));
-            }
-            Stop::Unlisted(_) if !self.refreshed && !self.handed_out => {
-                // A live source may have got a new field since it was planned.
-                self.refreshed = true;
-                self.schema = self.query.source.fetch_schema(&self.query.namespace)?;
+                )
             }
             Stop::Unlisted(reason) => {
                 self.query.source.forget_schema(&self.query.namespace);
-                let message = format!(
-                    "{}: measurement {} of {} in {}: {reason}",
-                    client.name(),
-                    Printable(&self.query.measurement),
-                    self.query.namespace,
-                    self.query.window
-                );
-                return Err(Error::from(ErrorKind::Data(message))
-                    .with_next("run again: the fields may have changed while they were read"));
+                self.error(&reason, "run again: the fields may have changed while they were read")
             }
         }
-        self.restart()
+    }
+
+    fn error(&self, reason: &str, next: &str) -> Error {
+        let message = format!(
+            "{}: measurement {} of {}: {reason}",
+            self.query.source.client.name(),
+            Printable(&self.query.measurement),
+            self.query.namespace,
+        );
+        Error::from(ErrorKind::Data(message)).with_next(next)
+    }
+
+    fn advance(&mut self) -> Result<Option<Block>> {
+        while !self.ended {
+            if self.reply.is_none() {
+                self.next_piece()?;
+                continue;
+            }
+            match self.fill() {
+                Ok(Some(block)) => return Ok(Some(block)),
+                Ok(None) => {}
+                Err(stop) => self.recover(stop)?,
+            }
+        }
+        Ok(None)
     }
 }
 
 impl Reader for QueryReader<'_> {
     fn next_block(&mut self) -> Result<Option<Block>> {
-        loop {
-            if let Some(block) = self.blocks.pop_front() {
-                self.handed_out = true;
-                return Ok(Some(block));
-            }
-            if self.replies.is_none() {
-                return Ok(None);
-            }
-            if let Err(stop) = self.fill()
-                && let Err(error) = self.recover(stop)
-            {
-                self.replies = None;
-                return Err(error);
-            }
-        }
+        let block = self.advance();
+        self.ended |= block.is_err();
+        block
     }
 }
 
-impl Stop {
-    fn malformed(reason: String) -> Self {
-        Self::Problem(Problem::Malformed { offset: 0, reason })
-    }
-
-    /// Says where in the reply it happened.
-    fn at(self, offset: u64) -> Self {
-        match self {
-            Self::Problem(Problem::Malformed { reason, .. }) => {
-                Self::Problem(Problem::Malformed { offset, reason })
-            }
-            other => other,
+/// True where a server, or what stands before it, refused the whole and may answer a part.
+fn is_too_much(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Refused { status, message, .. } => {
+            matches!(status, 413 | 504) || influxql::is_too_much(message)
         }
-    }
-}
-
-impl Rows {
-    /// Goes on with another series, or a further fragment of the same.
-    fn begin(
-        &mut self,
-        fragment: &Fragment,
-        measurement: &[u8],
-        types: impl Fn(&[u8]) -> Vec<FieldType>,
-    ) -> Result<(), Stop> {
-        self.number = None;
-        let before = self.series.take();
-        if fragment.name != measurement {
-            if influxql::matches_also(measurement, &fragment.name) {
-                return Ok(());
-            }
-            let name = Printable(&fragment.name);
-            return Err(Stop::malformed(format!("the measurement {name} was not asked for")));
-        }
-        if self.columns.names != fragment.columns {
-            self.columns.types = fragment.columns.iter().map(|name| types(name)).collect();
-            self.columns.names.clone_from(&fragment.columns);
-        }
-        let tags = fragment
-            .tags
-            .iter()
-            .map(|(key, value)| (key.clone().into_boxed_slice(), value.clone().into_boxed_slice()));
-        let series = key::build(measurement, tags.collect());
-        if before.is_none_or(|before| *before != series) {
-            self.newest = None;
-        }
-        self.series = Some(Arc::new(series));
-        Ok(())
-    }
-
-    /// Appends a row.
-    fn take(&mut self, replies: &Replies<BodyReader>, window: Window) -> Result<(), Stop> {
-        let Some(series) = &self.series else {
-            return Ok(());
-        };
-        let (fragment, row) = (replies.fragment(), replies.row());
-        let time = influxql::row_time(fragment, row).map_err(Stop::malformed)?;
-        if !window.contains(time) {
-            return Err(Stop::malformed(format!("the time {time} was not asked for")));
-        }
-        if self.newest.replace(time).is_some_and(|newest| newest >= time) {
-            return Err(Stop::Aliased(format!("{series} at {}", format_time(time))));
-        }
-        let mut begun = false;
-        for (at, name) in self.columns.names.iter().enumerate().skip(1) {
-            let cell = row.cell(at);
-            if cell == Cell::Nil {
-                continue;
-            }
-            let value = value(cell, &self.columns.types[at]).map_err(|reason| {
-                let field = Printable(name);
-                Stop::Unlisted(format!("the field {field} of {series} at {time}: {reason}"))
-            })?;
-            if !begun {
-                begun = true;
-                let number =
-                    *self.number.get_or_insert_with(|| self.log.add_series(Arc::clone(series)));
-                self.log.begin_row(number, time);
-            }
-            self.log.push(name, value);
-        }
-        Ok(())
-    }
-
-    /// Empties the log into blocks.
-    fn flush(&mut self) -> Vec<Block> {
-        self.number = None;
-        let table = std::mem::take(&mut self.log).resolve();
-        table.blocks(Window::ALL).collect()
-    }
-}
-
-/// The typed value of a cell, if it is of a type that the server lists for the field. Numbers
-/// without a fraction are encoded alike whether signed or not: the listed type decides.
-fn value<'a>(cell: Cell<'a>, types: &[FieldType]) -> Result<Value<'a>, String> {
-    let listed = |one| types.contains(&one);
-    let found = match cell {
-        Cell::Float(value) => Some(Value::Float(value)),
-        Cell::Boolean(value) => Some(Value::Boolean(value)),
-        Cell::String(value) => Some(Value::String(value)),
-        Cell::Integer(_) | Cell::Unsigned(_) | Cell::Small(_) => {
-            whole(cell, listed(FieldType::Integer), listed(FieldType::Unsigned))
-        }
-        Cell::Nil | Cell::Time(_) => None,
-    };
-    found.filter(|value| listed(value.field_type())).ok_or_else(|| {
-        let listed = if types.is_empty() { "no type".into() } else { list(types) };
-        format!("the value {cell:?} does not fit what the server lists for the field, {listed}")
-    })
-}
-
-/// A number without a fraction, by the types its field may have.
-fn whole(cell: Cell<'_>, signed: bool, unsigned: bool) -> Option<Value<'static>> {
-    let number = match cell {
-        Cell::Integer(value) => i128::from(value),
-        Cell::Unsigned(value) => i128::from(value),
-        Cell::Small(value) => i128::from(value),
-        _ => return None,
-    };
-    match (signed, unsigned, cell) {
-        (true, false, _) | (true, true, Cell::Integer(_)) => {
-            i64::try_from(number).ok().map(Value::Integer)
-        }
-        (false, true, _) | (true, true, Cell::Unsigned(_)) => {
-            u64::try_from(number).ok().map(Value::Unsigned)
-        }
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_must_be_of_a_listed_type() {
-        use FieldType::{Boolean, Float, Integer, String, Unsigned};
-        let fits = |cell, types: &[FieldType]| value(cell, types).ok();
-        assert_eq!(fits(Cell::Float(5.0), &[Float]), Some(Value::Float(5.0)));
-        assert_eq!(fits(Cell::Float(5.0), &[Integer]), None);
-        assert_eq!(fits(Cell::Small(5), &[Integer, Float]), Some(Value::Integer(5)));
-        assert_eq!(fits(Cell::Small(5), &[Float]), None);
-        assert_eq!(fits(Cell::Small(5), &[Unsigned]), Some(Value::Unsigned(5)));
-        assert_eq!(fits(Cell::Small(5), &[Integer, Unsigned]), None);
-        assert_eq!(fits(Cell::Unsigned(200), &[Integer, Unsigned]), Some(Value::Unsigned(200)));
-        assert_eq!(fits(Cell::Unsigned(200), &[Integer]), Some(Value::Integer(200)));
-        assert_eq!(fits(Cell::Unsigned(u64::MAX), &[Integer]), None);
-        assert_eq!(fits(Cell::Integer(-1), &[Unsigned]), None);
-        assert_eq!(fits(Cell::Boolean(true), &[Boolean]), Some(Value::Boolean(true)));
-        assert_eq!(fits(Cell::String(b""), &[String]), Some(Value::String(b"")));
-        assert_eq!(fits(Cell::String(b""), &[]), None);
-        assert_eq!(fits(Cell::Time(1), &[Integer]), None);
+        _ => false,
     }
 }
