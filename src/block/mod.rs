@@ -11,10 +11,15 @@
 //! A block is sorted by (series, time), holds a (series, time) once, and is as large as
 //! [`Limits`] let it be. It is made by [`log::RowLog`], where last-write-wins is resolved.
 
+mod blocks;
+pub(crate) mod index;
 pub mod log;
+mod shape;
+mod table;
 
 use crate::series::Series;
 use crate::value::{FieldType, Value};
+use log::Cells;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -93,8 +98,10 @@ pub struct Column {
 }
 
 impl Column {
-    fn new(field: Arc<[u8]>, field_type: FieldType) -> Self {
-        Self { field, present: Bits::default(), values: Values::new(field_type) }
+    /// A column of `rows` rows, all absent.
+    fn new(field: Arc<[u8]>, field_type: FieldType, rows: usize) -> Self {
+        let present = Bits(vec![0; rows.div_ceil(64)]);
+        Self { field, present, values: Values::new(field_type, rows) }
     }
 
     /// Type of every value in the column.
@@ -127,32 +134,38 @@ impl Column {
         })
     }
 
-    /// Sets the value of `row`; the rows before it that have none become absent.
-    fn set(&mut self, row: usize, value: Value<'_>) {
-        self.fill(row);
-        match (&mut self.values, value) {
-            (Values::Float(values), Value::Float(value)) => values.push(value),
-            (Values::Integer(values), Value::Integer(value)) => values.push(value),
-            (Values::Unsigned(values), Value::Unsigned(value)) => values.push(value),
-            (Values::Boolean(values), Value::Boolean(value)) => values.push(value),
-            (Values::String { ends, bytes }, Value::String(value)) => {
-                bytes.extend_from_slice(value);
-                ends.push(bytes.len());
+    /// Sets the values of the rows from `at` on: of each, `firsts` has the number of its first
+    /// cell, behind which the value stands at `place`.
+    fn set_all(&mut self, at: usize, firsts: &[usize], place: usize, cells: &Cells) {
+        let rows = at..at + firsts.len();
+        self.present.set_all(rows.clone());
+        let bits = firsts.iter().map(|first| cells.bits[first + place]);
+        match &mut self.values {
+            Values::Float(values) => set(&mut values[rows], bits, f64::from_bits),
+            Values::Integer(values) => set(&mut values[rows], bits, u64::cast_signed),
+            Values::Unsigned(values) => set(&mut values[rows], bits, |bits| bits),
+            Values::Boolean(values) => set(&mut values[rows], bits, |bits| bits != 0),
+            Values::String { ends, bytes } => {
+                ends.resize(at, bytes.len());
+                for bits in bits {
+                    bytes.extend_from_slice(cells.string(bits));
+                    ends.push(bytes.len());
+                }
             }
-            (_, value) => unreachable!("a {} in a column of another type", value.field_type()),
         }
-        self.present.set(row);
     }
 
-    /// Gives the column `rows` rows, the new ones absent.
-    fn fill(&mut self, rows: usize) {
-        match &mut self.values {
-            Values::Float(values) => values.resize(rows, 0.0),
-            Values::Integer(values) => values.resize(rows, 0),
-            Values::Unsigned(values) => values.resize(rows, 0),
-            Values::Boolean(values) => values.resize(rows, false),
-            Values::String { ends, bytes } => ends.resize(rows, bytes.len()),
+    /// Says that all values are set; the rows that have none are absent.
+    fn finish(&mut self, rows: usize) {
+        if let Values::String { ends, bytes } = &mut self.values {
+            ends.resize(rows, bytes.len());
         }
+    }
+}
+
+fn set<T>(slots: &mut [T], bits: impl Iterator<Item = u64>, value: impl Fn(u64) -> T) {
+    for (slot, bits) in slots.iter_mut().zip(bits) {
+        *slot = value(bits);
     }
 }
 
@@ -170,13 +183,13 @@ enum Values {
 }
 
 impl Values {
-    fn new(field_type: FieldType) -> Self {
+    fn new(field_type: FieldType, rows: usize) -> Self {
         match field_type {
-            FieldType::Float => Self::Float(Vec::new()),
-            FieldType::Integer => Self::Integer(Vec::new()),
-            FieldType::Unsigned => Self::Unsigned(Vec::new()),
-            FieldType::Boolean => Self::Boolean(Vec::new()),
-            FieldType::String => Self::String { ends: Vec::new(), bytes: Vec::new() },
+            FieldType::Float => Self::Float(vec![0.0; rows]),
+            FieldType::Integer => Self::Integer(vec![0; rows]),
+            FieldType::Unsigned => Self::Unsigned(vec![0; rows]),
+            FieldType::Boolean => Self::Boolean(vec![false; rows]),
+            FieldType::String => Self::String { ends: Vec::with_capacity(rows), bytes: Vec::new() },
         }
     }
 }
@@ -197,7 +210,22 @@ impl Bits {
         self.0[at / 64] |= 1 << (at % 64);
     }
 
+    /// Sets what lies within the words that there are.
+    fn set_all(&mut self, range: Range<usize>) {
+        let mut at = range.start;
+        while at < range.end {
+            let count = (64 - at % 64).min(range.end - at);
+            self.0[at / 64] |= u64::MAX >> (64 - count) << (at % 64);
+            at += count;
+        }
+    }
+
     fn count(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
+}
+
+/// A count as u32. Callers keep logs within the memory budget, far below 2^32 rows.
+fn number(count: usize) -> u32 {
+    u32::try_from(count).expect("a log within the memory budget has fewer than 2^32 rows")
 }
