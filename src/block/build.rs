@@ -51,7 +51,7 @@ impl Builder {
         let known =
             columns.iter().position(|one| one.field_type() == field_type && one.field == *field);
         known.unwrap_or_else(|| {
-            columns.push(Column::new(Arc::clone(field), field_type));
+            columns.push(Column::new(Arc::clone(field), field_type, 0));
             columns.len() - 1
         })
     }

@@ -1,21 +1,21 @@
-//! Rows of one measurement in storage order, and last-write-wins.
+//! Rows of one measurement in storage order.
 //!
 //! Decoders append rows as they come ([`RowLog`]); [`RowLog::resolve`] sorts them by (series,
-//! time) and lets the later write of a cell win ([`Table`]); [`Table::blocks`] hands them on.
-//! This is the one place where last-write-wins is decided. Cells stand one behind another, not by
+//! time) and lets the later write of a cell win ([`Table`]). Cells stand one behind another, not by
 //! column, so that a measurement of thousands of fields whose lines hold one field each needs no
 //! more memory than its cells.
 //!
-//! Two values of different types for one cell are *not* resolved here: a server would refuse the
-//! second, so both are kept, in two columns of one name, and judged where types are judged.
+//! What comes next is guessed from what came last: the series that followed this one, the fields
+//! that the series' last row had. A guess is compared byte by byte and costs no hash.
 
-use super::{Block, Column, Limits};
+pub use super::blocks::Blocks;
+pub use super::table::Table;
+
+use super::index::Index;
+use super::number;
+use super::shape::{NONE, Shapes};
 use crate::series::Series;
 use crate::value::{FieldType, Value};
-use crate::window::Window;
-use std::borrow::Borrow;
-use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,57 +24,77 @@ const STRING_HEAD: usize = size_of::<u64>();
 
 /// One (field key, type) of a measurement.
 #[derive(Clone, Debug)]
-struct Field {
-    name: Arc<[u8]>,
-    field_type: FieldType,
+pub(super) struct Field {
+    pub(super) name: Arc<[u8]>,
+    pub(super) field_type: FieldType,
 }
 
-/// Values of cells, addressed by cell number.
+impl Field {
+    fn is(&self, name: &[u8], field_type: FieldType) -> bool {
+        self.field_type == field_type && *self.name == *name
+    }
+}
+
+/// Values of cells, addressed by cell number. Of what type a cell is, its row's shape knows.
 #[derive(Debug, Default)]
-struct Cells {
-    /// Index into the fields, of each cell.
-    field: Vec<u32>,
+pub(super) struct Cells {
     /// The value's 64 bits; for a string, where it begins in `strings`.
-    bits: Vec<u64>,
+    pub(super) bits: Vec<u64>,
     /// Strings, each behind its length.
     strings: Vec<u8>,
 }
 
 impl Cells {
-    fn push(&mut self, field: u32, value: Value<'_>) {
-        self.field.push(field);
-        match value {
+    fn push(&mut self, value: Value<'_>) {
+        let bits = match value {
+            Value::Float(float) => float.to_bits(),
+            Value::Integer(integer) => integer.cast_unsigned(),
+            Value::Unsigned(unsigned) => unsigned,
+            Value::Boolean(boolean) => u64::from(boolean),
             Value::String(bytes) => {
-                self.bits.push(self.strings.len() as u64);
+                let at = self.strings.len() as u64;
                 self.strings.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
                 self.strings.extend_from_slice(bytes);
+                at
             }
-            scalar => self.bits.push(scalar.bits().unwrap_or_default()),
-        }
+        };
+        self.bits.push(bits);
     }
 
-    fn value(&self, cell: usize, field_type: FieldType) -> Value<'_> {
-        let bits = self.bits[cell];
-        match field_type {
-            FieldType::Float => Value::Float(f64::from_bits(bits)),
-            FieldType::Integer => Value::Integer(bits.cast_signed()),
-            FieldType::Unsigned => Value::Unsigned(bits),
-            FieldType::Boolean => Value::Boolean(bits != 0),
-            FieldType::String => Value::String(self.string(bits)),
-        }
-    }
-
+    /// The string whose cell has these bits.
     #[expect(clippy::cast_possible_truncation, reason = "lengths and offsets came from usize")]
-    fn string(&self, offset: u64) -> &[u8] {
-        let start = offset as usize + STRING_HEAD;
-        let mut head = [0; STRING_HEAD];
-        head.copy_from_slice(&self.strings[start - STRING_HEAD..start]);
-        &self.strings[start..start + u64::from_le_bytes(head) as usize]
+    pub(super) fn string(&self, bits: u64) -> &[u8] {
+        let (head, rest) = self.strings[bits as usize..].split_at(STRING_HEAD);
+        let length = head.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
+        &rest[..length as usize]
     }
+}
 
-    fn memory(&self) -> usize {
-        // What was reserved beyond is not touched, and takes no memory yet.
-        self.field.len() * 4 + self.bits.len() * 8 + self.strings.len()
+/// What a series did last.
+#[derive(Clone, Copy, Debug)]
+struct History {
+    /// The series of the row behind it.
+    successor: u32,
+    /// Shape of its last row.
+    shape: u32,
+}
+
+/// The newest row: how far it has the fields that were expected.
+#[derive(Debug)]
+struct Newest {
+    series: u32,
+    /// The shape that is expected.
+    shape: u32,
+    /// Place in the expected shape of the field that is expected next.
+    place: usize,
+    /// The row is unlike the expected shape, and its fields are in `fields`.
+    unlike: bool,
+    fields: Vec<u32>,
+}
+
+impl Default for Newest {
+    fn default() -> Self {
+        Self { series: NONE, shape: NONE, place: 0, unlike: false, fields: Vec::new() }
     }
 }
 
@@ -82,31 +102,62 @@ impl Cells {
 #[derive(Debug, Default)]
 pub struct RowLog {
     series: Vec<Arc<Series>>,
-    by_key: HashMap<ByKey, u32, foldhash::fast::RandomState>,
+    by_key: Index,
+    /// By series.
+    history: Vec<History>,
     fields: Vec<Field>,
-    by_field: HashMap<(Arc<[u8]>, FieldType), u32, foldhash::fast::RandomState>,
-    rows: Vec<Row>,
+    by_field: Index,
+    rows: Rows,
     cells: Cells,
-    /// Fields of the newest row so far, by position: the next row usually has the same.
-    newest: Vec<u32>,
-    /// Fields of the row before it.
-    predicted: Vec<u32>,
+    newest: Newest,
     memory_of_names: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    series: u32,
-    time: i64,
-    /// Number of the first cell; the next row's is the end.
-    cells: usize,
+/// The rows by number: what a block is made of once the order is known.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) shapes: Shapes,
+    /// Shape of each row; the newest row has none until it is complete.
+    pub(super) shape: Vec<u32>,
+    /// Number of each row's first cell.
+    pub(super) cells: Vec<usize>,
+    pub(super) series: Vec<u32>,
+    pub(super) time: Vec<i64>,
+}
+
+impl Rows {
+    /// The fields of a row, and the numbers of its cells.
+    pub(super) fn cells_of(&self, row: u32) -> (&[u32], Range<usize>) {
+        let fields = self.shapes.fields(self.shape[row as usize]);
+        let first = self.cells[row as usize];
+        (fields, first..first + fields.len())
+    }
+}
+
+/// What a log holds, for the table that is made of it.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pub(super) series: Vec<Arc<Series>>,
+    pub(super) fields: Vec<Field>,
+    pub(super) rows: Rows,
+    pub(super) cells: Cells,
 }
 
 impl RowLog {
     /// Number of a series that was seen before, by its raw key.
     #[must_use]
     pub fn find_series(&self, key: &[u8]) -> Option<u32> {
-        self.by_key.get(key).copied()
+        let has_key = |number: u32| self.series[number as usize].key() == key;
+        let newest = self.newest.series;
+        if let Some(history) = self.history.get(newest as usize) {
+            if has_key(history.successor) {
+                return Some(history.successor);
+            }
+            if has_key(newest) {
+                return Some(newest);
+            }
+        }
+        self.by_key.find(self.by_key.hash(key), has_key)
     }
 
     /// Number of a series, which is new if its raw key is.
@@ -115,41 +166,96 @@ impl RowLog {
             return number;
         }
         let number = number(self.series.len());
-        self.memory_of_names += series.memory() + 48;
-        self.by_key.insert(ByKey(Arc::clone(&series)), number);
+        self.memory_of_names += memory_of(&series);
+        self.by_key.insert(self.by_key.hash(series.key()), number);
         self.series.push(series);
+        // Most likely it has the fields of the row before.
+        self.history.push(History { successor: number, shape: self.newest.shape });
         number
     }
 
     /// Begins a row of a series that [`RowLog::find_series`] or [`RowLog::add_series`] numbered.
     pub fn begin_row(&mut self, series: u32, time: i64) {
-        self.rows.push(Row { series, time, cells: self.cells.field.len() });
-        std::mem::swap(&mut self.newest, &mut self.predicted);
-        self.newest.clear();
+        self.end_row();
+        if let Some(before) = self.history.get_mut(self.newest.series as usize) {
+            before.successor = series;
+        }
+        self.rows.series.push(series);
+        self.rows.time.push(time);
+        self.rows.cells.push(self.cells.bits.len());
+        let newest = &mut self.newest;
+        newest.series = series;
+        newest.shape = self.history[series as usize].shape;
+        newest.place = 0;
+        newest.unlike = false;
+    }
+
+    /// Gives the newest row its shape.
+    fn end_row(&mut self) {
+        let (rows, newest) = (&mut self.rows, &mut self.newest);
+        if rows.shape.len() == rows.time.len() {
+            return;
+        }
+        let expected = rows.shapes.fields(newest.shape);
+        if !newest.unlike && newest.place < expected.len() {
+            newest.unlike = true;
+            newest.fields.clear();
+            newest.fields.extend_from_slice(&expected[..newest.place]);
+        }
+        if newest.unlike || newest.shape == NONE {
+            newest.shape = rows.shapes.number(if newest.unlike { &newest.fields } else { &[] });
+            self.history[newest.series as usize].shape = newest.shape;
+        }
+        rows.shape.push(newest.shape);
     }
 
     /// Appends a cell to the row that was begun last. A field that the row holds already is
     /// written again: the later value wins.
     pub fn push(&mut self, field: &[u8], value: Value<'_>) {
         let field_type = value.field_type();
-        let predicted = self.predicted.get(self.newest.len()).copied().filter(|&predicted| {
-            let known = &self.fields[predicted as usize];
-            known.field_type == field_type && *known.name == *field
-        });
-        let number = predicted.unwrap_or_else(|| self.field_number(field, field_type));
-        self.newest.push(number);
-        self.cells.push(number, value);
+        let newest = &mut self.newest;
+        let expected = self.rows.shapes.fields(newest.shape).get(newest.place);
+        match expected {
+            Some(&number) if self.fields[number as usize].is(field, field_type) => {
+                newest.place += 1;
+                if newest.unlike {
+                    newest.fields.push(number);
+                }
+            }
+            _ => self.push_unexpected(field, field_type),
+        }
+        self.cells.push(value);
+    }
+
+    /// Notes a field that was not expected at this place.
+    #[cold]
+    fn push_unexpected(&mut self, name: &[u8], field_type: FieldType) {
+        let number = self.field_number(name, field_type);
+        let newest = &mut self.newest;
+        let expected = self.rows.shapes.fields(newest.shape);
+        if !newest.unlike {
+            newest.unlike = true;
+            newest.fields.clear();
+            newest.fields.extend_from_slice(&expected[..newest.place]);
+        }
+        newest.fields.push(number);
+        // Behind a field that is missing, the row may go on as expected.
+        let rest = &expected[newest.place..];
+        if let Some(skipped) = rest.iter().take(SKIPPED_MAX).position(|&other| other == number) {
+            newest.place += skipped + 1;
+        }
     }
 
     fn field_number(&mut self, name: &[u8], field_type: FieldType) -> u32 {
-        let key = (Arc::from(name), field_type);
-        if let Some(&number) = self.by_field.get(&key) {
+        let hash = self.by_field.hash(&(name, field_type));
+        let is = |number: u32| self.fields[number as usize].is(name, field_type);
+        if let Some(number) = self.by_field.find(hash, is) {
             return number;
         }
         let number = number(self.fields.len());
-        self.memory_of_names += name.len() + 96;
-        self.fields.push(Field { name: Arc::clone(&key.0), field_type });
-        self.by_field.insert(key, number);
+        self.memory_of_names += size_of::<Field>() + allocated(2 * size_of::<usize>() + name.len());
+        self.fields.push(Field { name: name.into(), field_type });
+        self.by_field.insert(hash, number);
         number
     }
 
@@ -161,303 +267,68 @@ impl RowLog {
     /// Number of rows appended.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.rows.len()
+        self.rows.time.len()
     }
 
-    /// Bytes in use.
+    /// Bytes in use. [`RowLog::resolve`] takes at most 16 more a row and 48 a series.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.rows.len() * size_of::<Row>() + self.cells.memory() + self.memory_of_names
+        // What was reserved beyond is not touched, and takes no memory yet.
+        self.rows.time.len() * ROW_BYTES
+            + self.cells.bits.len() * 8
+            + self.cells.strings.len()
+            + self.rows.shapes.memory()
+            + self.by_key.memory()
+            + self.by_field.memory()
+            + self.memory_of_names
     }
 
     /// Sorts the rows by (series key, time) and lets the later write of each cell win.
     #[must_use]
-    pub fn resolve(self) -> Table {
-        let rank = ranks(&self.series);
-        let mut order: Vec<u32> = (0..number(self.rows.len())).collect();
-        // The row number as last resort keeps the storage order among equals.
-        order.sort_unstable_by_key(|&at| {
-            let row = &self.rows[at as usize];
-            (rank[row.series as usize], row.time, at)
-        });
-        let mut table = Table { fields: self.fields.clone(), ..Table::default() };
-        let mut latest = Latest::new(self.fields.len());
-        let mut rest = &order[..];
-        while let Some(&first) = rest.first() {
-            let row = self.rows[first as usize];
-            let same = rest.iter().take_while(|&&at| {
-                let other = self.rows[at as usize];
-                other.series == row.series && other.time == row.time
-            });
-            let (group, after) = rest.split_at(same.count());
-            rest = after;
-            table.begin_row(&self.series[row.series as usize], row.time);
-            for &at in group {
-                for cell in self.cells_of(at as usize) {
-                    table.superseded += u64::from(latest.set(self.cells.field[cell], cell));
-                }
-            }
-            for (field, cell) in latest.drain() {
-                let field_type = self.fields[field as usize].field_type;
-                table.cells.push(field, self.cells.value(cell, field_type));
-            }
-        }
-        table.finish();
-        table
-    }
-
-    fn cells_of(&self, row: usize) -> Range<usize> {
-        let end = self.rows.get(row + 1).map_or(self.cells.field.len(), |next| next.cells);
-        self.rows[row].cells..end
+    pub fn resolve(mut self) -> Table {
+        self.end_row();
+        drop((self.by_key, self.by_field, self.history));
+        Table::new(Parts {
+            series: self.series,
+            fields: self.fields,
+            rows: self.rows,
+            cells: self.cells,
+        })
     }
 }
 
-/// Place of each series in the order of raw keys.
-fn ranks(series: &[Arc<Series>]) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..number(series.len())).collect();
-    order.sort_unstable_by_key(|&at| series[at as usize].key());
-    let mut rank = vec![0; series.len()];
-    for (place, &at) in order.iter().enumerate() {
-        rank[at as usize] = number(place);
-    }
-    rank
+/// Bytes of a row besides its cells: shape, first cell, series, time.
+const ROW_BYTES: usize = 4 + 8 + 4 + 8;
+
+/// How many expected fields may be missing before one that is looked for among the expected.
+const SKIPPED_MAX: usize = 16;
+
+/// Bytes that a series takes: itself, its parts, and what the log keeps by series.
+fn memory_of(series: &Series) -> usize {
+    let tags: usize = series
+        .tags()
+        .iter()
+        .map(|(key, value)| 4 * size_of::<usize>() + allocated(key.len()) + allocated(value.len()))
+        .sum();
+    size_of::<Arc<Series>>()
+        + size_of::<History>()
+        + allocated(2 * size_of::<usize>() + size_of::<Series>())
+        + allocated(series.key().len())
+        + allocated(series.measurement().len())
+        + 2 * size_of::<usize>()
+        + tags
 }
 
-/// The latest cell of each field, while the writes of one (series, time) are gone through.
-struct Latest {
-    /// Cell number + 1 by field, 0 where there is none.
-    cell: Vec<usize>,
-    fields: Vec<u32>,
-}
-
-impl Latest {
-    fn new(fields: usize) -> Self {
-        Self { cell: vec![0; fields], fields: Vec::new() }
-    }
-
-    /// True where an earlier write was superseded.
-    fn set(&mut self, field: u32, cell: usize) -> bool {
-        let slot = &mut self.cell[field as usize];
-        let superseded = *slot != 0;
-        if !superseded {
-            self.fields.push(field);
-        }
-        *slot = cell + 1;
-        superseded
-    }
-
-    fn drain(&mut self) -> impl Iterator<Item = (u32, usize)> {
-        let cells = &mut self.cell;
-        self.fields.drain(..).map(|field| (field, std::mem::take(&mut cells[field as usize]) - 1))
-    }
-}
-
-/// Rows of one measurement, sorted by (series key, time), each cell once.
-#[derive(Debug, Default)]
-pub struct Table {
-    series: Vec<Arc<Series>>,
-    /// Row at which each series begins, and the number of rows at the end.
-    starts: Vec<usize>,
-    fields: Vec<Field>,
-    times: Vec<i64>,
-    /// Number of the first cell of each row, and the number of cells at the end.
-    row_cells: Vec<usize>,
-    cells: Cells,
-    superseded: u64,
-}
-
-impl Table {
-    fn begin_row(&mut self, series: &Arc<Series>, time: i64) {
-        if self.series.last().is_none_or(|last| !Arc::ptr_eq(last, series)) {
-            self.series.push(Arc::clone(series));
-            self.starts.push(self.times.len());
-        }
-        self.times.push(time);
-        self.row_cells.push(self.cells.field.len());
-    }
-
-    fn finish(&mut self) {
-        self.starts.push(self.times.len());
-        self.row_cells.push(self.cells.field.len());
-    }
-
-    /// Cells that a later write replaced.
-    #[must_use]
-    pub fn superseded(&self) -> u64 {
-        self.superseded
-    }
-
-    /// Number of cells.
-    #[must_use]
-    pub fn cells(&self) -> u64 {
-        self.cells.field.len() as u64
-    }
-
-    /// The series, sorted by raw key.
-    #[must_use]
-    pub fn series(&self) -> &[Arc<Series>] {
-        &self.series
-    }
-
-    /// Time of each row, in the order of the rows.
-    #[must_use]
-    pub fn times(&self) -> &[i64] {
-        &self.times
-    }
-
-    /// The rows inside a window, as ordinary blocks, in order.
-    #[must_use]
-    pub fn blocks(&self, window: Window) -> Blocks<'_> {
-        self.blocks_within(window, Limits::default())
-    }
-
-    /// The rows inside a window, as blocks within these limits, in order.
-    #[must_use]
-    pub fn blocks_within(&self, window: Window, limits: Limits) -> Blocks<'_> {
-        Blocks { table: self, window, limits, series: 0, row: 0 }
-    }
-
-    /// Rows of one series inside a window.
-    fn rows_of(&self, series: usize, window: Window) -> Range<usize> {
-        let all = self.starts[series]..self.starts[series + 1];
-        let times = &self.times[all.clone()];
-        let start = all.start + times.partition_point(|&time| time < window.start);
-        let end = all.start + times.partition_point(|&time| time < window.end);
-        start..end.max(start)
-    }
-}
-
-/// Iterator over the blocks of a [`Table`].
-#[derive(Debug)]
-pub struct Blocks<'a> {
-    table: &'a Table,
-    window: Window,
-    limits: Limits,
-    /// Series to go on with.
-    series: usize,
-    /// Row to go on with; smaller than the series' first row where it is new.
-    row: usize,
-}
-
-impl Iterator for Blocks<'_> {
-    type Item = Block;
-
-    fn next(&mut self) -> Option<Block> {
-        let mut builder = Builder::new(self.table, self.limits);
-        while self.series < self.table.series.len() {
-            let rows = self.table.rows_of(self.series, self.window);
-            let from = self.row.max(rows.start);
-            let taken = builder.take(self.series, from..rows.end);
-            self.row = from + taken;
-            if self.row < rows.end {
-                break;
-            }
-            self.series += 1;
-        }
-        builder.finish()
-    }
-}
-
-/// One block being filled from a table.
-struct Builder<'a> {
-    table: &'a Table,
-    limits: Limits,
-    block: Block,
-    /// Column of each field of the table + 1, 0 where the block has none.
-    column: Vec<usize>,
-    /// Bytes of strings and series.
-    bytes: usize,
-}
-
-impl<'a> Builder<'a> {
-    fn new(table: &'a Table, limits: Limits) -> Self {
-        let column = vec![0; table.fields.len()];
-        Self { table, limits, block: Block::default(), column, bytes: 0 }
-    }
-
-    /// Copies rows of one series until the block is full; returns how many.
-    fn take(&mut self, series: usize, rows: Range<usize>) -> usize {
-        let first = self.block.rows();
-        for row in rows.clone() {
-            // A column takes eight bytes a row, present or not.
-            let dense = (self.block.columns.len() + 1) * self.block.rows() * 8;
-            let full = self.block.rows() >= self.limits.rows_max
-                || dense + self.bytes > self.limits.bytes_max;
-            if full && self.block.rows() > 0 {
-                break;
-            }
-            self.copy_row(row);
-        }
-        let taken = self.block.rows() - first;
-        if taken > 0 {
-            self.bytes += self.table.series[series].memory();
-            self.block.series.push(Arc::clone(&self.table.series[series]));
-            self.block.starts.push(first);
-        }
-        taken
-    }
-
-    fn copy_row(&mut self, row: usize) {
-        let at = self.block.rows();
-        self.block.times.push(self.table.times[row]);
-        for cell in self.table.row_cells[row]..self.table.row_cells[row + 1] {
-            let number = self.table.cells.field[cell] as usize;
-            let field = &self.table.fields[number];
-            let value = self.table.cells.value(cell, field.field_type);
-            if self.column[number] == 0 {
-                self.block.columns.push(Column::new(Arc::clone(&field.name), field.field_type));
-                self.column[number] = self.block.columns.len();
-            }
-            if let Value::String(bytes) = value {
-                self.bytes += bytes.len();
-            }
-            self.block.columns[self.column[number] - 1].set(at, value);
-        }
-    }
-
-    fn finish(mut self) -> Option<Block> {
-        let rows = self.block.rows();
-        self.block.starts.push(rows);
-        self.block.sort_columns();
-        for column in &mut self.block.columns {
-            column.fill(rows);
-        }
-        (rows > 0).then_some(self.block)
-    }
-}
-
-/// A series in the map of a log, found by its raw key.
-#[derive(Debug)]
-struct ByKey(Arc<Series>);
-
-impl Borrow<[u8]> for ByKey {
-    fn borrow(&self) -> &[u8] {
-        self.0.key()
-    }
-}
-
-impl Hash for ByKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.key().hash(state);
-    }
-}
-
-impl PartialEq for ByKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key() == other.0.key()
-    }
-}
-
-impl Eq for ByKey {}
-
-/// A count as u32. Callers keep logs within the memory budget, far below 2^32 rows.
-fn number(count: usize) -> u32 {
-    u32::try_from(count).expect("a log within the memory budget has fewer than 2^32 rows")
+/// Bytes that an allocator takes for `bytes`, as the usual ones do: a head, and a multiple of 16.
+fn allocated(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block::{Block, Limits, ROWS_MAX};
+    use crate::window::Window;
 
     fn series(key: &str) -> Arc<Series> {
         Arc::new(Series::new(key.as_bytes().into(), b"m"[..].into(), Vec::new(), true))
@@ -542,7 +413,7 @@ mod tests {
         }
         let table = log.resolve();
         let blocks: Vec<Block> = table.blocks(Window::ALL).collect();
-        assert!(blocks.iter().all(|block| block.rows() <= crate::block::ROWS_MAX));
+        assert!(blocks.iter().all(|block| block.rows() <= ROWS_MAX));
         let times: Vec<i64> = blocks.iter().flat_map(|block| block.times().to_vec()).collect();
         assert_eq!(times, (0..200_000).collect::<Vec<_>>());
         assert_eq!(blocks.iter().map(Block::cells).sum::<u64>(), table.cells());

@@ -12,13 +12,18 @@
 //! [`Limits`] let it be. It is made by [`log::RowLog`], where last-write-wins is resolved, or by
 //! [`build::Builder`] from rows that come in that order already.
 
+mod blocks;
 pub mod build;
+pub(crate) mod index;
 pub mod log;
+mod shape;
 pub mod stored;
+mod table;
 
 use crate::series::Series;
 use crate::value::{FieldType, Value};
 use crate::window::Window;
+use log::Cells;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -117,7 +122,7 @@ impl Block {
             std::mem::take(&mut self.columns).into_iter().partition(|one| *one.field == *field);
         self.columns = rest;
         let kept = same.iter().position(|one| one.field_type() == keep).map(|at| same.remove(at));
-        let mut united = Column::new(Arc::clone(&same[0].field), keep);
+        let mut united = Column::new(Arc::clone(&same[0].field), keep, 0);
         let mut text = Vec::new();
         for (row, time) in self.times.iter().enumerate() {
             let value = kept.as_ref().and_then(|kept| kept.get(row));
@@ -135,7 +140,7 @@ impl Block {
         united.fill(self.rows());
         // Rows that are not wanted keep what they have.
         for column in same {
-            let mut rest = Column::new(Arc::clone(&column.field), column.field_type());
+            let mut rest = Column::new(Arc::clone(&column.field), column.field_type(), 0);
             for row in (0..self.rows()).filter(|row| !wanted(self.times[*row])) {
                 column.get(row).into_iter().for_each(|value| rest.set(row, value));
             }
@@ -190,8 +195,10 @@ pub struct Column {
 }
 
 impl Column {
-    fn new(field: Arc<[u8]>, field_type: FieldType) -> Self {
-        Self { field, present: Bits::default(), values: Values::new(field_type) }
+    /// A column of `rows` rows, all absent.
+    fn new(field: Arc<[u8]>, field_type: FieldType, rows: usize) -> Self {
+        let present = Bits(vec![0; rows.div_ceil(64)]);
+        Self { field, present, values: Values::new(field_type, rows) }
     }
 
     /// Type of every value in the column.
@@ -224,6 +231,34 @@ impl Column {
         })
     }
 
+    /// Sets the values of the rows from `at` on: of each, `firsts` has the number of its first
+    /// cell, behind which the value stands at `place`.
+    fn set_all(&mut self, at: usize, firsts: &[usize], place: usize, cells: &Cells) {
+        let rows = at..at + firsts.len();
+        self.present.set_all(rows.clone());
+        let bits = firsts.iter().map(|first| cells.bits[first + place]);
+        match &mut self.values {
+            Values::Float(values) => set(&mut values[rows], bits, f64::from_bits),
+            Values::Integer(values) => set(&mut values[rows], bits, u64::cast_signed),
+            Values::Unsigned(values) => set(&mut values[rows], bits, |bits| bits),
+            Values::Boolean(values) => set(&mut values[rows], bits, |bits| bits != 0),
+            Values::String { ends, bytes } => {
+                ends.resize(at, bytes.len());
+                for bits in bits {
+                    bytes.extend_from_slice(cells.string(bits));
+                    ends.push(bytes.len());
+                }
+            }
+        }
+    }
+
+    /// Says that all values are set; the rows that have none are absent.
+    fn finish(&mut self, rows: usize) {
+        if let Values::String { ends, bytes } = &mut self.values {
+            ends.resize(rows, bytes.len());
+        }
+    }
+
     /// True where a series of the block that is wanted has a value in the column.
     pub fn is_set(&self, block: &Block, wanted: impl Fn(&Series) -> bool) -> bool {
         let mut rows = block.runs().filter(|(series, _)| wanted(series)).flat_map(|(_, rows)| rows);
@@ -249,7 +284,7 @@ impl Column {
 
     /// The column with some of its rows only, in order.
     fn picked(&self, kept: &[Range<usize>]) -> Self {
-        let mut picked = Self::new(Arc::clone(&self.field), self.field_type());
+        let mut picked = Self::new(Arc::clone(&self.field), self.field_type(), 0);
         for (at, row) in kept.iter().cloned().flatten().enumerate() {
             if let Some(value) = self.get(row) {
                 picked.set(at, value);
@@ -271,6 +306,12 @@ impl Column {
     }
 }
 
+fn set<T>(slots: &mut [T], bits: impl Iterator<Item = u64>, value: impl Fn(u64) -> T) {
+    for (slot, bits) in slots.iter_mut().zip(bits) {
+        *slot = value(bits);
+    }
+}
+
 #[derive(Debug)]
 enum Values {
     Float(Vec<f64>),
@@ -285,13 +326,13 @@ enum Values {
 }
 
 impl Values {
-    fn new(field_type: FieldType) -> Self {
+    fn new(field_type: FieldType, rows: usize) -> Self {
         match field_type {
-            FieldType::Float => Self::Float(Vec::new()),
-            FieldType::Integer => Self::Integer(Vec::new()),
-            FieldType::Unsigned => Self::Unsigned(Vec::new()),
-            FieldType::Boolean => Self::Boolean(Vec::new()),
-            FieldType::String => Self::String { ends: Vec::new(), bytes: Vec::new() },
+            FieldType::Float => Self::Float(vec![0.0; rows]),
+            FieldType::Integer => Self::Integer(vec![0; rows]),
+            FieldType::Unsigned => Self::Unsigned(vec![0; rows]),
+            FieldType::Boolean => Self::Boolean(vec![false; rows]),
+            FieldType::String => Self::String { ends: Vec::with_capacity(rows), bytes: Vec::new() },
         }
     }
 }
@@ -312,7 +353,22 @@ impl Bits {
         self.0[at / 64] |= 1 << (at % 64);
     }
 
+    /// Sets what lies within the words that there are.
+    fn set_all(&mut self, range: Range<usize>) {
+        let mut at = range.start;
+        while at < range.end {
+            let count = (64 - at % 64).min(range.end - at);
+            self.0[at / 64] |= u64::MAX >> (64 - count) << (at % 64);
+            at += count;
+        }
+    }
+
     fn count(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
+}
+
+/// A count as u32. Callers keep logs within the memory budget, far below 2^32 rows.
+fn number(count: usize) -> u32 {
+    u32::try_from(count).expect("a log within the memory budget has fewer than 2^32 rows")
 }

@@ -4,8 +4,10 @@
 //! blank. A line that would make a server panic is bad, never a row.
 //!
 //! Invariants: the items do not depend on how the text is cut into chunks; no more is kept than
-//! one item of at most [`Options::line_bytes_max`] and one chunk; no memory is taken per line.
+//! one item of at most [`Options::line_bytes_max`], one chunk, and the few megabytes that
+//! [`super::guess`] remembers of the lines before.
 
+use super::guess::{Guess, Line};
 use super::point::{Clock, Point, blank};
 use super::split::Splitter;
 use super::{Fault, Precision};
@@ -145,6 +147,7 @@ pub struct Decoder {
     finished: bool,
     too_long: Option<LineTooLong>,
     point: Point,
+    guess: Guess,
 }
 
 /// An item by offsets into the buffer.
@@ -176,6 +179,7 @@ impl Decoder {
             finished: false,
             too_long: None,
             point: Point::default(),
+            guess: Guess::default(),
         }
     }
 
@@ -208,12 +212,46 @@ impl Decoder {
     /// says so again.
     pub fn next_item(&mut self) -> Result<Option<Item<'_>>, LineTooLong> {
         loop {
+            if let Some(line) = self.guess_line() {
+                return Ok(Some(Item::Row(self.guessed_row(line))));
+            }
             let Some(item) = self.next_range()? else {
                 return Ok(None);
             };
             if let Some(found) = self.read(item) {
                 return Ok(Some(self.item(found)));
             }
+        }
+    }
+
+    /// Reads the next line and moves behind it, if it is as the lines before it were.
+    fn guess_line(&mut self) -> Option<Line> {
+        // A line of which a part was searched before is not read from its start again and again.
+        if !self.splitter.is_new() {
+            return None;
+        }
+        let rest = &self.buffer[self.start..];
+        let line = self.guess.read(rest, self.clock, &mut self.point.fields)?;
+        if line.length > self.line_bytes_max {
+            return None;
+        }
+        self.start += line.length + 1;
+        self.lines += 1;
+        Some(line)
+    }
+
+    fn guessed_row(&self, line: Line) -> Row<'_> {
+        let end = self.start - 1;
+        let text = &self.buffer[end - line.length..end];
+        Row {
+            line: self.lines,
+            text,
+            key: self.guess.key(),
+            time: line.time,
+            dropped_time_field: false,
+            warning: None,
+            trimmed: text,
+            point: &self.point,
         }
     }
 
@@ -266,7 +304,10 @@ impl Decoder {
             Kind::Comment
         } else {
             match self.point.read(text, self.clock) {
-                Ok(()) => Kind::Row,
+                Ok(()) => {
+                    self.point.teach(text, &mut self.guess);
+                    Kind::Row
+                }
                 Err(fault) => Kind::Bad(fault),
             }
         };

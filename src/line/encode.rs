@@ -8,6 +8,7 @@
 
 use super::escape::{FIELD_KEY, escape, escape_string};
 use super::fields::TIME;
+use super::guess::is_plain;
 use super::point::{Clock, Point, blank};
 use super::split::Splitter;
 use super::{KEY_BYTES_MAX, SEPARATOR_BYTES};
@@ -63,17 +64,6 @@ impl<'b> Name<'b> {
         }
         Ok(())
     }
-}
-
-/// True where every byte means itself wherever it stands in a key or field key.
-///
-/// Without backslashes and spaces the first space of a line ends its key, and quotes, commas and
-/// equals signs before it are read by the key's scanner alone, which is run on every key. Without
-/// commas, spaces, equals signs and backslashes a field key ends at the first `=` for both of the
-/// server's scanners. Quotes and control bytes are harmless by the same argument; they are rare
-/// enough not to rest on it.
-fn is_plain(key: &[u8]) -> bool {
-    key.iter().all(|byte| *byte > b' ' && !matches!(byte, b'"' | b'\\' | 0x7f))
 }
 
 /// Writes rows of one block.

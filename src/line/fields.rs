@@ -31,8 +31,19 @@ pub(super) const NOT_UTF8: &str = "a measurement or field key that is not UTF-8:
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Piece {
     start: usize,
-    end: usize,
-    unescaped: bool,
+    /// Twice the length, plus one if it was unescaped: half of memory is more than any line takes.
+    length: usize,
+}
+
+impl Piece {
+    /// Bytes of the line itself.
+    pub(super) fn text(start: usize, end: usize) -> Self {
+        Self { start, length: (end - start) << 1 }
+    }
+
+    fn is_unescaped(self) -> bool {
+        self.length & 1 == 1
+    }
 }
 
 /// Value of one field.
@@ -87,7 +98,8 @@ impl Fields {
         self.careful(text, at, key_bytes)
     }
 
-    fn clear(&mut self) {
+    /// Forgets the line before.
+    pub(super) fn clear(&mut self) {
         self.slots.clear();
         self.unescaped.clear();
         self.dropped_time = false;
@@ -110,7 +122,7 @@ impl Fields {
             if &rest[..length] == TIME {
                 self.dropped_time = true;
             } else {
-                self.slots.push((text_piece(at, at + length), cell));
+                self.slots.push((Piece::text(at, at + length), cell));
             }
             match text.get(end) {
                 Some(b',') => at = end + 1,
@@ -146,7 +158,7 @@ impl Fields {
         let piece = if escaped {
             self.unescape(&text[at..end], escape::STRING)
         } else {
-            text_piece(at, end)
+            Piece::text(at, end)
         };
         number::ends(text, end + 1).then_some((end + 1, Cell::String(piece)))
     }
@@ -184,7 +196,7 @@ impl Fields {
         let name = if memchr(b'\\', &text[key.clone()]).is_some() {
             self.unescape(&text[key], escape::FIELD_KEY)
         } else {
-            text_piece(key.start, key.end)
+            Piece::text(key.start, key.end)
         };
         if self.bytes(text, name) == TIME {
             self.dropped_time = true;
@@ -212,7 +224,7 @@ impl Fields {
                 Ok(Cell::String(if memchr(b'\\', content).is_some() {
                     self.unescape(content, escape::STRING)
                 } else {
-                    text_piece(at + 1, at + 1 + content.len())
+                    Piece::text(at + 1, at + 1 + content.len())
                 }))
             }
             _ => number::evaluate(value),
@@ -222,7 +234,22 @@ impl Fields {
     fn unescape(&mut self, text: &[u8], special: &[u8]) -> Piece {
         let start = self.unescaped.len();
         unescape(text, special, &mut self.unescaped);
-        Piece { start, end: self.unescaped.len(), unescaped: true }
+        Piece { start, length: (self.unescaped.len() - start) << 1 | 1 }
+    }
+
+    /// Appends a field of which nothing is to be said but what it holds.
+    #[inline]
+    pub(super) fn push(&mut self, name: Piece, cell: Cell) {
+        self.slots.push((name, cell));
+    }
+
+    /// The names, if all stand in the line as they are.
+    pub(super) fn names<'a>(&self, text: &'a [u8]) -> Option<Vec<&'a [u8]>> {
+        let name = |&(piece, _): &(Piece, Cell)| {
+            let end = piece.start + (piece.length >> 1);
+            (!piece.is_unescaped()).then(|| &text[piece.start..end])
+        };
+        self.slots.iter().map(name).collect()
     }
 
     /// True where the server would store at least one field.
@@ -273,8 +300,8 @@ impl Fields {
     }
 
     fn bytes<'a>(&'a self, text: &'a [u8], piece: Piece) -> &'a [u8] {
-        let source = if piece.unescaped { &self.unescaped } else { text };
-        &source[piece.start..piece.end]
+        let source = if piece.is_unescaped() { &self.unescaped } else { text };
+        &source[piece.start..piece.start + (piece.length >> 1)]
     }
 }
 
@@ -285,10 +312,6 @@ pub(super) fn is_utf8(name: &[u8]) -> bool {
 
 /// Fields up to which comparing each with each is cheaper than sorting.
 const FEW_FIELDS: usize = 16;
-
-fn text_piece(start: usize, end: usize) -> Piece {
-    Piece { start, end, unescaped: false }
-}
 
 /// Checks the fields that begin at `start`, as the server's first scanner does: where they end.
 fn balance(text: &[u8], start: usize) -> Result<usize, Fault> {

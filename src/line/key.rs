@@ -149,6 +149,11 @@ impl Scan {
         Ok(())
     }
 
+    /// The key as it stood in the line, and the space or comma that ended it.
+    pub(super) fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
     /// The raw key as a server stores it.
     pub(super) fn key(&self) -> &[u8] {
         &self.key

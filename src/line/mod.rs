@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! bytes ─ split ─> items ─ key, fields, number ─> point ─ decode ─> Row, Comment or Bad
+//! bytes ─ guess ─> Row: the ordinary line, in one walk
 //! Block ─ encode ─> lines, each checked to be read back as what was written
 //! ```
 //!
@@ -13,10 +14,12 @@
 //! much of the code: in keys a byte is escaped if the *single* byte before it is a backslash, and
 //! fields are read twice by two scanners that do not always agree.
 
+mod decimal;
 pub mod decode;
 pub mod encode;
 mod escape;
 mod fields;
+mod guess;
 pub mod key;
 mod number;
 mod point;

@@ -5,31 +5,24 @@
 //! for the short forms and leaves all others to those two.
 
 use super::Fault;
+use super::decimal::{self, DIGITS_MAX, to_float};
 use super::fields::Cell;
 use crate::series::Printable;
 use std::borrow::Cow;
 
-/// Digits of a decimal number that always fit 2^53, so that the float made of them is exact.
-const EXACT_DIGITS: usize = 15;
 /// Digits of an integer that always fit i64.
 const SAFE_DIGITS: usize = 18;
-
-/// Digits of an integer that always fit u64.
-const UNSIGNED_DIGITS: usize = 19;
-
-/// 10^0 to 10^15, each exact as a float.
-const POWERS: [f64; EXACT_DIGITS + 1] =
-    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
 /// Reads an ordinary number that begins at `at`: its end and value.
 ///
 /// `None` says nothing about the number but that it is not ordinary.
+#[inline]
 pub(super) fn plain(text: &[u8], at: usize) -> Option<(usize, Cell)> {
     let negative = text.get(at) == Some(&b'-');
     let first = at + usize::from(negative);
-    let (whole, point) = digits(text, first, 0);
+    let (whole, point) = decimal::digits(text, first, 0);
     let (mantissa, end) = match text.get(point) {
-        Some(b'.') => digits(text, point + 1, whole),
+        Some(b'.') => decimal::digits(text, point + 1, whole),
         Some(b'i') if ends(text, point + 1) && (1..=SAFE_DIGITS).contains(&(point - first)) => {
             let value = whole.cast_signed();
             let value = if negative { -value } else { value };
@@ -39,27 +32,18 @@ pub(super) fn plain(text: &[u8], at: usize) -> Option<(usize, Cell)> {
     };
     let fraction = (end - point).saturating_sub(1);
     let count = point - first + fraction;
-    if !ends(text, end) || count == 0 || count > EXACT_DIGITS {
-        let end = check(text, at).ok()?;
-        return Some((end, evaluate(&text[at..end]).ok()?));
+    if !ends(text, end) || count == 0 || count > DIGITS_MAX {
+        return unusual(text, at);
     }
-    #[expect(clippy::cast_precision_loss, reason = "at most 15 digits: exact")]
-    let mantissa = mantissa as f64;
-    // Both operands are exact, so that the quotient is rounded once, as a parser must.
-    let value = mantissa / POWERS[fraction];
+    let value = to_float(mantissa, fraction);
     Some((end, Cell::Float(if negative { -value } else { value })))
 }
 
-/// Reads decimal digits on to `value`, wrapping: the value and the end.
-fn digits(text: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
-    while let Some(digit) = text.get(at).map(|byte| byte.wrapping_sub(b'0')) {
-        if digit > 9 {
-            break;
-        }
-        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
-        at += 1;
-    }
-    (value, at)
+/// Reads a number with an exponent or of many digits.
+#[cold]
+fn unusual(text: &[u8], at: usize) -> Option<(usize, Cell)> {
+    let end = check(text, at).ok()?;
+    Some((end, evaluate(&text[at..end]).ok()?))
 }
 
 /// True where a value that reaches up to `at` is complete.
@@ -169,11 +153,11 @@ pub(super) fn integer(text: &[u8]) -> Result<i64, String> {
         let shown = Printable(text);
         format!("strconv.ParseInt: parsing \"{shown}\": {words}")
     };
-    let (magnitude, end) = self::digits(digits, 0, 0);
+    let (magnitude, end) = decimal::digits(digits, 0, 0);
     if end == 0 || end < digits.len() {
         return Err(error("invalid syntax"));
     }
-    if end <= UNSIGNED_DIGITS {
+    if end <= DIGITS_MAX {
         let value = if digits.len() == text.len() {
             i64::try_from(magnitude).ok()
         } else {

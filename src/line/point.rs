@@ -4,6 +4,7 @@
 //! comes first, then what it notices when it stores the point.
 
 use super::fields::{Fields, NOT_UTF8};
+use super::guess::Guess;
 use super::key::Scan;
 use super::{Fault, Precision, number};
 use crate::series::Printable;
@@ -41,6 +42,16 @@ impl Point {
         }
         self.read_time(text, fields_end, clock)?;
         self.check_storable(text)
+    }
+
+    /// Lets `guess` learn from a line that was just read.
+    pub(super) fn teach(&self, text: &[u8], guess: &mut Guess) {
+        if self.warning.is_some() || self.fields.dropped_time {
+            return;
+        }
+        if let Some(names) = self.fields.names(text) {
+            guess.learn(self.key.raw(), self.key.key(), &names);
+        }
     }
 
     fn read_time(&mut self, text: &[u8], at: usize, clock: Clock) -> Result<(), Fault> {

@@ -77,6 +77,11 @@ impl Splitter {
         found.unwrap_or(rest.len())
     }
 
+    /// True before the first search.
+    pub(super) fn is_new(&self) -> bool {
+        self.at == 0 && !self.careful
+    }
+
     /// Bytes that certainly belong to the item whose end was not found yet.
     pub(super) fn certain(&self) -> usize {
         self.at

@@ -1,0 +1,88 @@
+//! Shapes: the lists of fields that the rows of a log have.
+//!
+//! Most rows of a measurement have the fields of the row before, so that a row keeps the number of
+//! its shape, and its cells need no field numbers. A shape is kept once; it takes four bytes a
+//! field and some forty more, which a row of a shape of its own takes too.
+
+use super::index::{Hash, Index};
+
+/// Number of a shape that does not exist: of no row yet.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Numbers of fields, by number of the shape.
+#[derive(Debug, Default)]
+pub(super) struct Shapes {
+    /// The fields of all shapes, one behind another.
+    fields: Vec<u32>,
+    /// Where each shape ends in `fields`, and whether it names a field twice.
+    ends: Vec<(usize, bool)>,
+    by_fields: Index,
+    any_repeats: bool,
+    /// For the search for repeated fields.
+    sorted: Vec<u32>,
+}
+
+impl Shapes {
+    /// The fields of a shape in the order of the row; none where there is no such shape.
+    pub(super) fn fields(&self, shape: u32) -> &[u32] {
+        let at = shape as usize;
+        let Some(&(end, _)) = self.ends.get(at) else {
+            return &[];
+        };
+        let start = if at == 0 { 0 } else { self.ends[at - 1].0 };
+        &self.fields[start..end]
+    }
+
+    /// True where a row of this shape writes a field twice.
+    pub(super) fn repeats(&self, shape: u32) -> bool {
+        self.any_repeats && self.ends[shape as usize].1
+    }
+
+    /// True where any shape names a field twice.
+    pub(super) fn any_repeats(&self) -> bool {
+        self.any_repeats
+    }
+
+    /// The number of the shape with these fields, which is new if they are.
+    pub(super) fn number(&mut self, fields: &[u32]) -> u32 {
+        let hash = self.by_fields.hash(fields);
+        let found = self.by_fields.find(hash, |shape| self.fields(shape) == fields);
+        found.unwrap_or_else(|| self.add(fields, hash))
+    }
+
+    fn add(&mut self, fields: &[u32], hash: Hash) -> u32 {
+        self.sorted.clear();
+        self.sorted.extend_from_slice(fields);
+        self.sorted.sort_unstable();
+        let repeats = self.sorted.windows(2).any(|pair| pair[0] == pair[1]);
+        self.any_repeats |= repeats;
+        let number = super::number(self.ends.len());
+        self.fields.extend_from_slice(fields);
+        self.ends.push((self.fields.len(), repeats));
+        self.by_fields.insert(hash, number);
+        number
+    }
+
+    /// Bytes in use.
+    pub(super) fn memory(&self) -> usize {
+        self.fields.len() * 4 + self.ends.len() * 16 + self.by_fields.memory()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_fields_is_one_shape_and_knows_whether_a_field_comes_twice() {
+        let mut shapes = Shapes::default();
+        assert_eq!(shapes.fields(NONE), [0; 0]);
+        for fields in [&[][..], &[0], &[0, 1], &[1, 0], &[2, 0, 2], &[0, 1, 2]] {
+            let number = shapes.number(fields);
+            assert_eq!(shapes.number(fields), number);
+            assert_eq!(shapes.fields(number), fields);
+            assert_eq!(shapes.repeats(number), fields == [2, 0, 2]);
+        }
+        assert!(shapes.any_repeats());
+    }
+}

@@ -1,0 +1,389 @@
+//! The ordinary line, read in one walk along guesses from the lines before it.
+//!
+//! A key is compared with the key that followed the last one before, and a field name with the
+//! name that stood there before. What was found true of a key or name once (what it is when
+//! unescaped and sorted, that it is no `time`, that it is UTF-8) is then true of equal bytes.
+//!
+//! Invariant: [`Guess::read`] takes a line only if the splitter ends it at the same line feed and
+//! the careful readers make the same point of it; it refuses nothing and leaves every other line to
+//! them. What is remembered is bounded ([`KEYS_MAX`] and what follows it).
+
+use super::decimal::{self, DIGITS_MAX};
+use super::fields::{Cell, Fields, Piece, TIME, is_utf8};
+use super::number;
+use super::point::Clock;
+use crate::block::index::Index;
+use crate::window::{TIME_MAX, TIME_MIN};
+use std::ops::Range;
+
+/// Keys that are remembered.
+const KEYS_MAX: usize = 1 << 15;
+/// Bytes of keys that are remembered.
+const BYTES_MAX: usize = 4 << 20;
+/// Longest key that is remembered. With a field key of at most [`NAME_MAX`] it is below the limit
+/// that the server has for both.
+const KEY_MAX: usize = 8 << 10;
+/// Longest field key that is remembered.
+const NAME_MAX: usize = 1 << 8;
+/// Names in all lists.
+const NAMES_MAX: usize = 1 << 15;
+/// Names in one list.
+const LIST_MAX: usize = 1 << 12;
+/// Names up to which a list takes in what it lacks; a longer one is replaced.
+const JOINED_MAX: usize = 64;
+/// Lists of one measurement, for lines that have their fields in different orders.
+const ORDERS_MAX: usize = 4;
+/// Lines of unknown keys that are passed over once it has proved useless to remember keys.
+const PAUSE: usize = 4 * KEYS_MAX;
+
+/// True where every byte means itself wherever it stands in a key or field key.
+///
+/// Without backslashes and spaces the first space of a line ends its key, and quotes, commas and
+/// equals signs before it are read by the key's scanner alone, which is run on every key. Without
+/// commas, spaces, equals signs and backslashes a field key ends at the first `=` for both of the
+/// server's scanners. Quotes and control bytes are harmless by the same argument; they are rare
+/// enough not to rest on it.
+pub(super) fn is_plain(key: &[u8]) -> bool {
+    key.iter().all(|byte| *byte > b' ' && !matches!(byte, b'"' | b'\\' | 0x7f))
+}
+
+/// A key that was read before.
+#[derive(Clone, Debug)]
+struct Key {
+    /// In [`Guess::bytes`]: the key as it stood in the line, and the space behind it.
+    raw: Range<u32>,
+    /// The key with its tags sorted.
+    sorted: Range<u32>,
+    /// The key of the line behind it.
+    successor: u32,
+    /// The names of its fields.
+    list: u32,
+}
+
+/// A field key with its `=`, so that it can be compared in one go.
+#[derive(Debug)]
+struct Name {
+    /// The first bytes, and ones where they count.
+    head: u128,
+    mask: u128,
+    /// All bytes, with the `=`.
+    bytes: Box<[u8]>,
+}
+
+const HEAD: usize = size_of::<u128>();
+
+impl Name {
+    fn new(name: &[u8]) -> Self {
+        let bytes: Box<[u8]> = [name, b"="].concat().into();
+        let mut head = [0; HEAD];
+        let mut mask = [0; HEAD];
+        let count = bytes.len().min(HEAD);
+        head[..count].copy_from_slice(&bytes[..count]);
+        mask[..count].fill(u8::MAX);
+        Self { head: u128::from_le_bytes(head), mask: u128::from_le_bytes(mask), bytes }
+    }
+
+    fn name(&self) -> &[u8] {
+        &self.bytes[..self.bytes.len() - 1]
+    }
+
+    #[inline]
+    fn begins(&self, text: &[u8]) -> bool {
+        let Some(head) = text.first_chunk::<HEAD>() else {
+            return text.starts_with(&self.bytes);
+        };
+        (u128::from_le_bytes(*head) ^ self.head) & self.mask == 0
+            && (self.bytes.len() <= HEAD || text.starts_with(&self.bytes))
+    }
+}
+
+/// Names of fields in the order in which lines have them; a line may lack some. Each stands once,
+/// so that a line which goes along a list names no field twice.
+#[derive(Debug)]
+struct List {
+    /// Raw, as the lines' keys begin.
+    measurement: Box<[u8]>,
+    names: Vec<Name>,
+    /// Another list of the measurement.
+    other: Option<u32>,
+}
+
+impl List {
+    fn position(&self, name: &[u8]) -> Option<usize> {
+        self.names.iter().position(|known| known.name() == name)
+    }
+
+    /// True where `names` are in the list, in its order.
+    fn fits(&self, names: &[&[u8]]) -> bool {
+        let mut known = self.names.iter();
+        names.iter().all(|name| known.any(|known| known.name() == *name))
+    }
+
+    /// Takes in the names that the list lacks; false where they are in another order.
+    fn join(&mut self, names: &[&[u8]]) -> bool {
+        let mut next = 0;
+        for place in names.iter().filter_map(|name| self.position(name)) {
+            if place < next {
+                return false;
+            }
+            next = place + 1;
+        }
+        let mut next = 0;
+        for name in names {
+            next = 1 + self.position(name).unwrap_or_else(|| {
+                self.names.insert(next, Name::new(name));
+                next
+            });
+        }
+        true
+    }
+
+    /// Makes this the list of `names`, if each stands there once.
+    fn replace(&mut self, names: &[&[u8]]) {
+        let mut sorted = names.to_vec();
+        sorted.sort_unstable();
+        if sorted.windows(2).all(|pair| pair[0] != pair[1]) {
+            self.names = names.iter().map(|name| Name::new(name)).collect();
+        }
+    }
+}
+
+/// A line that was read: its key is [`Guess::key`], its fields are where they were asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    /// Bytes before the line feed.
+    pub(super) length: usize,
+    /// Nanoseconds.
+    pub(super) time: i64,
+}
+
+/// What was learnt from the lines so far.
+#[derive(Debug, Default)]
+pub(super) struct Guess {
+    keys: Vec<Key>,
+    by_raw: Index,
+    bytes: Vec<u8>,
+    lists: Vec<List>,
+    by_measurement: Index,
+    /// Names in all lists.
+    names: usize,
+    /// The key of the newest line that was known.
+    newest: u32,
+    /// Lines that were read since all was forgotten last.
+    hits: usize,
+    /// Lines from which nothing is learnt.
+    pause: usize,
+}
+
+impl Guess {
+    /// Reads the line that `text` begins with, if it is as the lines before it were.
+    pub(super) fn read(&mut self, text: &[u8], clock: Clock, fields: &mut Fields) -> Option<Line> {
+        self.newest = self.find(text)?;
+        let key = &self.keys[self.newest as usize];
+        let mut names = self.lists[key.list as usize].names.iter();
+        let mut at = key.raw.len();
+        fields.clear();
+        loop {
+            let rest = text.get(at..)?;
+            let name = names.find(|name| name.begins(rest))?;
+            let value = at + name.bytes.len();
+            let (end, cell) = read_value(text, value)?;
+            fields.push(Piece::text(at, value - 1), cell);
+            at = end + 1;
+            match text.get(end)? {
+                b',' => {}
+                b' ' => break,
+                _ => return None,
+            }
+        }
+        let (length, time) = read_time(text, at, clock)?;
+        self.hits += 1;
+        Some(Line { length, time })
+    }
+
+    /// The key of the line that was read last, its tags sorted.
+    pub(super) fn key(&self) -> &[u8] {
+        self.slice(&self.keys[self.newest as usize].sorted)
+    }
+
+    fn slice(&self, range: &Range<u32>) -> &[u8] {
+        &self.bytes[range.start as usize..range.end as usize]
+    }
+
+    /// The known key that `text` begins with, with the space behind it.
+    fn find(&mut self, text: &[u8]) -> Option<u32> {
+        let begins = |number: u32| text.starts_with(self.slice(&self.keys[number as usize].raw));
+        let newest = self.newest as usize;
+        let successor = self.keys.get(newest)?.successor;
+        if begins(successor) {
+            return Some(successor);
+        }
+        let found = if begins(self.newest) { Some(self.newest) } else { self.look_up(text) };
+        if let Some(number) = found {
+            self.keys[newest].successor = number;
+        }
+        found
+    }
+
+    fn look_up(&self, text: &[u8]) -> Option<u32> {
+        let head = &text[..text.len().min(KEY_MAX + 1)];
+        let end = memchr::memchr2(b' ', b'\n', head)?;
+        let raw = &text[..=end];
+        let is_same = |number: u32| self.slice(&self.keys[number as usize].raw) == raw;
+        self.by_raw.find(self.by_raw.hash(raw), is_same)
+    }
+
+    /// Remembers the key and the names of a line that was read carefully. `raw` is the key as it
+    /// stood there, with the space behind it, and `sorted` is the key that is stored.
+    ///
+    /// The caller vouches that a server stores the line as it stands: no warning, no field dropped.
+    pub(super) fn learn(&mut self, raw: &[u8], sorted: &[u8], names: &[&[u8]]) {
+        if self.pause > 0 {
+            self.pause -= 1;
+            if self.pause == 0 {
+                self.forget();
+            }
+            return;
+        }
+        let plain_name = |name: &&[u8]| {
+            name.len() <= NAME_MAX && is_plain(name) && is_utf8(name) && *name != TIME
+        };
+        let Some((b' ', key)) = raw.split_last() else { return };
+        if key.len() > KEY_MAX
+            || !is_plain(key)
+            || names.len() > LIST_MAX
+            || !names.iter().all(plain_name)
+        {
+            return;
+        }
+        if self.keys.len() >= KEYS_MAX
+            || self.bytes.len() + raw.len() + sorted.len() > BYTES_MAX
+            || self.names + names.len() > NAMES_MAX
+        {
+            if self.hits < self.keys.len() {
+                self.pause = PAUSE;
+                return;
+            }
+            self.forget();
+        }
+        let number = self.look_up(raw).unwrap_or_else(|| self.add_key(raw, sorted));
+        if let Some(before) = self.keys.get_mut(self.newest as usize) {
+            before.successor = number;
+        }
+        self.newest = number;
+        let list = self.list_for(key, names);
+        self.keys[number as usize].list = list;
+    }
+
+    /// Keeps the memory, which is bounded.
+    fn forget(&mut self) {
+        self.keys.clear();
+        self.by_raw.clear();
+        self.bytes.clear();
+        self.lists.clear();
+        self.by_measurement.clear();
+        self.names = 0;
+        self.newest = 0;
+        self.hits = 0;
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "bounded by KEYS_MAX and BYTES_MAX")]
+    fn add_key(&mut self, raw: &[u8], sorted: &[u8]) -> u32 {
+        let number = self.keys.len() as u32;
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(raw);
+        let raw_end = self.bytes.len() as u32;
+        let mut stored = start..raw_end - 1;
+        if raw[..raw.len() - 1] != *sorted {
+            self.bytes.extend_from_slice(sorted);
+            stored = raw_end..self.bytes.len() as u32;
+        }
+        self.keys.push(Key { raw: start..raw_end, sorted: stored, successor: number, list: 0 });
+        self.by_raw.insert(self.by_raw.hash(raw), number);
+        number
+    }
+
+    /// A list of the key's measurement that `names` go along.
+    fn list_for(&mut self, key: &[u8], names: &[&[u8]]) -> u32 {
+        let measurement = &key[..memchr::memchr(b',', key).unwrap_or(key.len())];
+        let is_same = |number: u32| *self.lists[number as usize].measurement == *measurement;
+        let hash = self.by_measurement.hash(measurement);
+        let Some(mut number) = self.by_measurement.find(hash, is_same) else {
+            let number = self.add_list(measurement, names);
+            self.by_measurement.insert(hash, number);
+            return number;
+        };
+        for order in 1.. {
+            let list = &mut self.lists[number as usize];
+            if list.fits(names) {
+                return number;
+            }
+            let before = list.names.len();
+            let joined = before + names.len() <= JOINED_MAX && list.join(names);
+            if !joined {
+                if let Some(other) = list.other {
+                    number = other;
+                    continue;
+                }
+                if order < ORDERS_MAX {
+                    let other = self.add_list(measurement, names);
+                    self.lists[number as usize].other = Some(other);
+                    return other;
+                }
+                list.replace(names);
+            }
+            self.names = self.names + list.names.len() - before;
+            break;
+        }
+        number
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "bounded by NAMES_MAX")]
+    fn add_list(&mut self, measurement: &[u8], names: &[&[u8]]) -> u32 {
+        let mut list = List { measurement: measurement.into(), names: Vec::new(), other: None };
+        list.replace(names);
+        self.names += list.names.len();
+        self.lists.push(list);
+        (self.lists.len() - 1) as u32
+    }
+}
+
+/// Reads a value without backslashes and line feeds: its end and what it is.
+#[inline]
+fn read_value(text: &[u8], at: usize) -> Option<(usize, Cell)> {
+    match text.get(at)? {
+        b'0'..=b'9' | b'-' | b'.' => number::plain(text, at),
+        b'"' => {
+            let start = at + 1;
+            let length = memchr::memchr3(b'"', b'\\', b'\n', &text[start..])?;
+            let end = start + length;
+            (text[end] == b'"').then(|| (end + 1, Cell::String(Piece::text(start, end))))
+        }
+        _ => {
+            let rest = &text[at..text.len().min(at + BOOLEAN_MAX + 1)];
+            let length = rest.iter().position(|byte| matches!(byte, b',' | b' '))?;
+            number::boolean(&rest[..length]).map(|value| (at + length, Cell::Boolean(value)))
+        }
+    }
+}
+
+/// Bytes of the longest boolean, `false`.
+const BOOLEAN_MAX: usize = 5;
+
+/// Reads a timestamp and the line feed behind it: where that stands, and nanoseconds.
+#[inline]
+fn read_time(text: &[u8], at: usize, clock: Clock) -> Option<(usize, i64)> {
+    let negative = text.get(at) == Some(&b'-');
+    let first = at + usize::from(negative);
+    let (magnitude, end) = decimal::digits(text, first, 0);
+    if !(1..=DIGITS_MAX).contains(&(end - first)) || text.get(end) != Some(&b'\n') {
+        return None;
+    }
+    let time = if negative {
+        0_i64.checked_sub_unsigned(magnitude)
+    } else {
+        i64::try_from(magnitude).ok()
+    };
+    let time = time?.checked_mul(clock.precision.multiplier())?;
+    (TIME_MIN..=TIME_MAX).contains(&time).then_some((end, time))
+}
