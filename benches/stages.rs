@@ -5,10 +5,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench may fail")]
 
+mod codec;
 mod devops;
 
+use codec::{Logs, blocks, decode, encode};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use devops::{Logs, blocks, decode, encode};
 use gapless::block::Block;
 use gapless::block::log::Table;
 use gapless::digest::set::{Builder, DigestSet};
@@ -36,7 +37,7 @@ fn to_blocks(tables: &[Table]) -> usize {
 }
 
 fn stages(criterion: &mut Criterion) {
-    let lines = devops::lines(STEPS);
+    let lines = codec::lines(STEPS);
     let tables = resolve(decode(&lines));
     let ready = blocks(&lines);
     let mut group = criterion.benchmark_group("stages");
@@ -53,7 +54,7 @@ fn stages(criterion: &mut Criterion) {
 }
 
 fn decode_to_blocks(criterion: &mut Criterion) {
-    let in_time_order = devops::lines(STEPS);
+    let in_time_order = codec::lines(STEPS);
     let mut in_series_order = Vec::new();
     encode(&blocks(&in_time_order), &mut in_series_order);
     let mut group = criterion.benchmark_group("decode to blocks");

@@ -1,134 +1,308 @@
-//! Rows as a monitoring agent writes them, and the ways through the codec that benches measure.
+//! Generated line protocol: the same bytes for the same options, in constant memory, at any size.
+//!
+//! Owns the order of the lines, the rows that are written again, and where it stops; what the lines
+//! hold is `shapes`. Refuses options that contradict each other. Invariant: a line is a function of
+//! the options and its place alone, and every place is written once, besides duplicates.
 
-use gapless::block::Block;
-use gapless::block::log::RowLog;
-use gapless::line::decode::{Decoder, Item, Options};
-use gapless::line::encode::Encoder;
-use gapless::line::key;
-use gapless::window::Window;
-use std::fmt::Write;
-use std::sync::Arc;
+mod noise;
+mod row;
+mod shapes;
 
-const HOSTS: u32 = 200;
+use self::noise::{Permutation, hash, unit};
+pub(crate) use self::shapes::Shape;
+use self::shapes::{Content, FIELDS_MAX, MEASUREMENTS_MAX, Place};
+use std::collections::VecDeque;
+use std::io::{self, Write};
 
-/// Bytes that are fed to the decoder at once, as a reader of a file does.
-const CHUNK: usize = 256 << 10;
+/// Bytes that are written at once.
+const BUFFER: usize = 1 << 18;
+/// Bytes of lines that are made to learn how long they are.
+const SAMPLE: usize = 4 << 20;
+/// Steps where neither they nor bytes are given.
+const STEPS: u64 = 360;
+/// Steps of the reference data set.
+const REFERENCE_STEPS: u64 = 1_710;
 
-/// One log a measurement, by its raw name.
-pub type Logs = Vec<(Vec<u8>, RowLog)>;
-
-/// Numbers that wander as measured values do (xorshift64*).
-struct Walk(u64);
-
-impl Walk {
-    fn below(&mut self, end: u32) -> u32 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        u32::try_from(high).unwrap() % end
-    }
-
-    /// A value between 0 and 100, of all the digits that a computed float has.
-    fn share(&mut self) -> f64 {
-        100.0 * f64::from(self.below(u32::MAX)) / f64::from(u32::MAX)
-    }
+/// What is generated, how much, and in which order.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Take another data set's numbers where none are given
+    #[arg(long, value_enum)]
+    pub(crate) preset: Option<Preset>,
+    /// What the lines hold
+    #[arg(long, value_enum, default_value = "devops")]
+    pub(crate) shape: Shape,
+    /// Every number follows from it
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Hosts, or series [default: 200]
+    #[arg(long)]
+    pub(crate) hosts: Option<u64>,
+    /// Points of each series [default: 360, or what --bytes needs]
+    #[arg(long)]
+    pub(crate) steps: Option<u64>,
+    /// Measurements of a host: the first of cpu, mem, net, status, disk [default: 5]
+    #[arg(long)]
+    pub(crate) measurements: Option<u64>,
+    /// Stop behind the line with which so many bytes are written (K, M, G: powers of 1,000)
+    #[arg(long, value_parser = parse_bytes)]
+    pub(crate) bytes: Option<u64>,
+    /// Time of the first step, nanoseconds since 1970
+    #[arg(long, default_value_t = 1_700_438_400_000_000_000)]
+    pub(crate) start: i64,
+    /// Seconds between two steps
+    #[arg(long, default_value_t = 10)]
+    pub(crate) interval: u32,
+    /// Nanoseconds by which a row may be late [default: 1000000]
+    #[arg(long)]
+    pub(crate) jitter: Option<u64>,
+    /// In which order lines follow each other
+    #[arg(long, value_enum, default_value = "time")]
+    pub(crate) order: Order,
+    /// One field a line, as influx_inspect export writes them
+    #[arg(long)]
+    pub(crate) single_fields: bool,
+    /// Share of the hosts with hostile tags
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) hostile_tags: f64,
+    /// Share of the status rows with a hostile string
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) hostile_strings: f64,
+    /// Share of the lines that are written again, with other values
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) duplicates: f64,
+    /// Bytes between such a line and its successor; less only at the end, where --steps ends it
+    #[arg(long, value_parser = parse_bytes, default_value = "1G")]
+    pub(crate) distance: u64,
+    /// Fields of the wide shape
+    #[arg(long, default_value_t = 5_000)]
+    pub(crate) fields: u64,
+    /// Fields of the wide shape that a row holds [default: all]
+    #[arg(long)]
+    pub(crate) row_fields: Option<u64>,
+    /// Bytes of the string of the long shape
+    #[arg(long, value_parser = parse_bytes, default_value = "4M")]
+    pub(crate) line_bytes: u64,
 }
 
-/// `steps` times of 200 hosts and four measurements, in order of time.
-pub fn lines(steps: u32) -> Vec<u8> {
-    let mut walk = Walk(42);
-    let mut text = String::new();
-    let mut counters = vec![0_u64; HOSTS as usize];
-    for step in 0..steps {
-        let time = 1_700_000_000_000_000_000_u64 + u64::from(step) * 10_000_000_000;
-        for (host, counter) in (0..HOSTS).zip(&mut counters) {
-            *counter += u64::from(walk.below(100_000));
-            host_lines(&mut text, &mut walk, host, *counter, time);
-        }
-    }
-    text.into_bytes()
+/// Numbers of another data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Preset {
+    /// 200 hosts and 4 measurements: 1.368 million rows, 8.42 million cells, without jitter
+    Reference,
 }
 
-fn host_lines(text: &mut String, walk: &mut Walk, host: u32, counter: u64, time: u64) {
-    let tags = format!(
-        "host=host_{host},region=eu-central-1,datacenter=eu-central-1{},rack={},os=Ubuntu22.04",
-        ["a", "b", "c"][host as usize % 3],
-        host % 40
-    );
-    write!(text, "cpu,{tags} ").unwrap();
-    for name in ["user", "system", "idle", "nice", "iowait", "steal"] {
-        write!(text, "usage_{name}={},", walk.share()).unwrap();
-    }
-    text.pop();
-    writeln!(text, " {time}").unwrap();
-    write!(text, "mem,{tags} ").unwrap();
-    for name in ["total", "available", "used", "free", "cached", "buffered"] {
-        write!(text, "{name}={},", f64::from(walk.below(1_000_000_000)) * 16.0).unwrap();
-    }
-    writeln!(text, "used_percent={:.2} {time}", walk.share()).unwrap();
-    write!(text, "diskio,{tags} ").unwrap();
-    for (at, name) in ["reads", "writes", "read_bytes", "write_bytes"].iter().enumerate() {
-        write!(text, "{name}={}i,", counter * (1 + at as u64 * 511)).unwrap();
-    }
-    writeln!(text, "read_time={:.3},write_time={:.3} {time}", walk.share(), walk.share()).unwrap();
-    let states = ["running", "draining since the last deployment", "idle"];
-    let state = states[walk.below(3) as usize];
-    let up = walk.below(50) > 0;
-    writeln!(
-        text,
-        "service,{tags} up={up},state=\"{state}\",requests={counter}i,latency_p50={},latency_p99={} {time}",
-        walk.share() / 10.0,
-        walk.share()
-    )
-    .unwrap();
+/// In which order lines follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Order {
+    /// By time, as hosts write them
+    Time,
+    /// By series, as an export writes them
+    Series,
+    /// By chance
+    Shuffled,
 }
 
-/// Decodes lines into one log a measurement, as a reader of a line file does.
-pub fn decode(lines: &[u8]) -> Logs {
-    let mut logs = Logs::new();
-    let mut newest = 0;
-    let mut decoder = Decoder::new(Options::default());
-    for chunk in lines.chunks(CHUNK) {
-        decoder.feed(chunk);
-        while let Some(item) = decoder.next_item().unwrap() {
-            let Item::Row(row) = item else { panic!("{item:?}") };
-            let end = row.key.iter().position(|&byte| byte == b',').unwrap();
-            let name = &row.key[..end];
-            if logs.get(newest).is_none_or(|(known, _)| known != name) {
-                newest = logs.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
-                    logs.push((name.to_vec(), RowLog::default()));
-                    logs.len() - 1
-                });
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// Lines, those that overwrite others among them. Strings may hold line feeds besides.
+    pub(crate) rows: u64,
+    /// Cells, those that are overwritten among them.
+    pub(crate) cells: u64,
+    pub(crate) bytes: u64,
+    /// Lines that overwrite others.
+    pub(crate) duplicates: u64,
+    /// Fewest bytes between the beginnings of a line and the one that overwrites it.
+    pub(crate) nearest: Option<u64>,
+}
+
+/// Reads a number of bytes: `2G`, `500M`, `64K`, `1000`.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let (number, factor) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 1_000),
+        Some(b'M') => (&text[..text.len() - 1], 1_000_000),
+        Some(b'G') => (&text[..text.len() - 1], 1_000_000_000),
+        _ => (text, 1),
+    };
+    let parsed = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    parsed.ok_or_else(|| format!("{text:?} is no number of bytes: write 2G, 500M, 64K or 1000"))
+}
+
+/// Writes what the options say.
+#[derive(Debug)]
+pub(crate) struct Generator {
+    content: Content,
+    order: Order,
+    permutation: Permutation,
+    /// Lines of one step.
+    per_step: u64,
+    steps: u64,
+    bytes: Option<u64>,
+    duplicates: f64,
+    distance: u64,
+}
+
+impl Generator {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// Where one is out of its range.
+    pub(crate) fn new(options: &Options) -> Result<Self, String> {
+        let content = content(options)?;
+        let hosts = options.hosts.unwrap_or(200);
+        let per_step = hosts.checked_mul(content.lines_per_host()).ok_or("too many lines")?;
+        let steps = match (options.steps, options.bytes, options.preset) {
+            (Some(steps), _, _) => steps,
+            (None, Some(bytes), _) => steps_for(&content, per_step, bytes),
+            (None, None, Some(Preset::Reference)) => REFERENCE_STEPS,
+            (None, None, None) => STEPS,
+        };
+        let lines = per_step.checked_mul(steps).filter(|lines| *lines < 1 << 62);
+        let lines = lines.ok_or("too many lines")?;
+        Ok(Self {
+            permutation: Permutation::new(lines, hash([content.seed, 6])),
+            content,
+            order: options.order,
+            per_step,
+            steps,
+            bytes: options.bytes,
+            duplicates: share("--duplicates", options.duplicates)?,
+            distance: options.distance,
+        })
+    }
+
+    /// Writes all lines.
+    ///
+    /// # Errors
+    /// Where `out` cannot be written.
+    pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<Summary> {
+        let mut writer = Writer { out, buffer: Vec::new(), summary: Summary::default() };
+        // Lines to be written again: at most those of `distance` bytes.
+        let mut again: VecDeque<(u64, u64)> = VecDeque::new();
+        let enough = |written: u64| self.bytes.is_some_and(|bytes| written >= bytes);
+        for number in 0..self.per_step * self.steps {
+            let at = writer.summary.bytes;
+            if enough(at) {
+                break;
             }
-            let log = &mut logs[newest].1;
-            let series = log
-                .find_series(row.key)
-                .unwrap_or_else(|| log.add_series(Arc::new(key::parse(row.key))));
-            log.begin_row(series, row.time);
-            for (field, value) in row.fields() {
-                log.push(field, value);
+            let place = self.place(number);
+            let cells = writer.line(&self.content, place, 0)?;
+            let twice = unit(hash([self.content.seed, 7, number])) < self.duplicates;
+            if twice && cells > 0 {
+                again.push_back((number, at));
+            }
+            while let Some(&(number, first)) = again.front()
+                && writer.summary.bytes - first >= self.distance
+                && !enough(writer.summary.bytes)
+            {
+                again.pop_front();
+                writer.again(&self.content, self.place(number), first)?;
             }
         }
+        while let Some((number, first)) = again.pop_front().filter(|_| self.bytes.is_none()) {
+            writer.again(&self.content, self.place(number), first)?;
+        }
+        writer.flush()?;
+        Ok(writer.summary)
     }
-    logs
-}
 
-/// Lines to blocks: decoded, ordered, last-write-wins resolved, copied into columns.
-pub fn blocks(lines: &[u8]) -> Vec<Block> {
-    let tables = decode(lines).into_iter().map(|(_, log)| log.resolve());
-    tables.flat_map(|table| table.blocks(Window::ALL).collect::<Vec<_>>()).collect()
-}
-
-/// Encodes all rows of all blocks into `out`.
-pub fn encode(blocks: &[Block], out: &mut Vec<u8>) {
-    out.clear();
-    for block in blocks {
-        let mut encoder = Encoder::new(block);
-        for (series, rows) in block.runs() {
-            for row in rows {
-                encoder.row(series, row, None, out).expect("plain rows can be written");
+    fn place(&self, number: u64) -> Place {
+        let (column, step) = match self.order {
+            Order::Time => (number % self.per_step, number / self.per_step),
+            Order::Series => (number / self.steps, number % self.steps),
+            Order::Shuffled => {
+                let number = self.permutation.at(number);
+                (number % self.per_step, number / self.per_step)
             }
+        };
+        let lines = self.content.lines_per_host();
+        Place { host: column / lines, line: column % lines, step }
+    }
+}
+
+fn content(options: &Options) -> Result<Content, String> {
+    let reference = options.preset == Some(Preset::Reference);
+    let measurements = options.measurements.unwrap_or(if reference { 4 } else { MEASUREMENTS_MAX });
+    if !(1..=MEASUREMENTS_MAX).contains(&measurements) {
+        return Err(format!("--measurements is 1 to {MEASUREMENTS_MAX}"));
+    }
+    let row_fields = options.row_fields.unwrap_or(options.fields);
+    if !(1..=FIELDS_MAX).contains(&options.fields) || !(1..=options.fields).contains(&row_fields) {
+        return Err(format!("--fields is 1 to {FIELDS_MAX}, and --row-fields at most that"));
+    }
+    let interval = i64::from(options.interval) * 1_000_000_000;
+    let jitter = options.jitter.unwrap_or(if reference { 0 } else { 1_000_000 });
+    if jitter >= interval.cast_unsigned().max(1) {
+        return Err("--jitter is less than --interval, or rows would overwrite others".into());
+    }
+    Ok(Content {
+        shape: options.shape,
+        seed: options.seed,
+        measurements,
+        hostile_tags: share("--hostile-tags", options.hostile_tags)?,
+        hostile_strings: share("--hostile-strings", options.hostile_strings)?,
+        fields: options.fields,
+        row_fields,
+        line_bytes: usize::try_from(options.line_bytes).map_err(|error| error.to_string())?,
+        start: options.start,
+        interval,
+        jitter,
+        single_fields: options.single_fields,
+    })
+}
+
+fn share(name: &str, value: f64) -> Result<f64, String> {
+    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err(format!("{name} is 0 to 1")) }
+}
+
+/// Steps that hold a little more than so many bytes.
+fn steps_for(content: &Content, per_step: u64, bytes: u64) -> u64 {
+    let (mut sample, mut lines) = (Vec::new(), 0_u64);
+    let per_host = content.lines_per_host();
+    while sample.len() < SAMPLE && lines < 10_000 {
+        let place = Place {
+            host: lines * 7_919 % (per_step / per_host).max(1),
+            line: lines % per_host,
+            step: lines % 64,
+        };
+        content.line(place, 0, &mut sample);
+        lines += 1;
+    }
+    let step_bytes = sample.len() as u64 * per_step / lines.max(1);
+    bytes / step_bytes.max(1) + bytes / step_bytes.max(1) / 20 + 1
+}
+
+/// Lines on their way out, counted.
+struct Writer<'a> {
+    out: &'a mut dyn Write,
+    buffer: Vec<u8>,
+    summary: Summary,
+}
+
+impl Writer<'_> {
+    fn line(&mut self, content: &Content, place: Place, version: u64) -> io::Result<u64> {
+        let before = self.buffer.len();
+        let cells = content.line(place, version, &mut self.buffer);
+        self.summary.rows += u64::from(cells > 0);
+        self.summary.cells += cells;
+        self.summary.bytes += (self.buffer.len() - before) as u64;
+        if self.buffer.len() >= BUFFER {
+            self.flush()?;
         }
+        Ok(cells)
+    }
+
+    fn again(&mut self, content: &Content, place: Place, first: u64) -> io::Result<()> {
+        let apart = self.summary.bytes - first;
+        self.summary.nearest = Some(self.summary.nearest.map_or(apart, |least| least.min(apart)));
+        self.summary.duplicates += 1;
+        self.line(content, place, 1).map(|_cells| ())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
     }
 }
