@@ -36,7 +36,7 @@
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
-//! | 5 | [`units`], [`compare`], [`conflicts`], [`copy`], [`verify`], [`cat`] |
+//! | 5 | [`units`], [`compare`], [`conflicts`], [`copy`], [`verify`], [`cat`], [`digests`] |
 //! | 6 | [`side`], [`report`], [`progress`], [`cli`], [`run`], `main` |
 //!
 //! # Threads
@@ -68,6 +68,7 @@ pub mod compress;
 pub mod conflicts;
 pub mod copy;
 pub mod digest;
+pub mod digests;
 pub mod error;
 pub mod http;
 pub mod influxql;

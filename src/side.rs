@@ -2,7 +2,7 @@
 
 mod create;
 
-pub use self::create::settings_that_differ;
+pub use self::create::{Missing, settings_that_differ};
 
 use crate::archive::{self, Header};
 use crate::compress::{self, Input};
@@ -141,8 +141,10 @@ pub fn expect_input(locations: &[&Location], progress: &dyn Progress) {
 /// How a destination is written.
 #[derive(Debug)]
 pub struct Writing {
-    /// Create what is missing.
-    pub create: bool,
+    /// What is done about namespaces that are missing.
+    pub missing: Missing,
+    /// Nothing is written: batches are counted.
+    pub dry_run: bool,
     /// Options of writes to a server.
     pub influx: influx::Options,
     /// What an archive says about where it comes from.
@@ -172,7 +174,7 @@ pub enum DestinationSide {
 #[expect(missing_debug_implementations, reason = "neither seam asks for Debug")]
 pub struct InfluxSide {
     reader: InfluxHttp,
-    sink: Influx,
+    sink: Box<dyn Sink>,
     created: Vec<String>,
 }
 
@@ -189,13 +191,23 @@ pub fn open_destination(
     match location {
         Location::Null => Ok(DestinationSide::Null(Null)),
         Location::Stdin => Err(Error::usage("- is no destination")),
+        Location::Path(path) if writing.dry_run && !path.exists() => {
+            Ok(DestinationSide::Null(Null))
+        }
         Location::Path(path) => open_archive(path, writing.header),
         Location::Influx(influx) => {
             let client = connect(influx, access, Role::Destination)?;
-            let created = create::ensure(&client, pairs, writing.create)?;
-            let (database, rp) = (influx.database.clone(), influx.retention_policy.clone());
+            let created = create::ensure(&client, pairs, writing.missing)?;
+            let (mut database, mut rp) = (influx.database.clone(), influx.retention_policy.clone());
+            if writing.missing == Missing::Say && !created.is_empty() {
+                // What would be made is not there to be looked at.
+                (database, rp) = (None, None);
+            }
             let reader = InfluxHttp::new(Arc::clone(&client), database, rp)?;
-            let sink = Influx::new(client, writing.influx)?;
+            let sink: Box<dyn Sink> = match writing.dry_run {
+                true => Box::new(Null),
+                false => Box::new(Influx::new(client, writing.influx)?),
+            };
             Ok(DestinationSide::Influx(Box::new(InfluxSide { reader, sink, created })))
         }
     }
@@ -232,7 +244,7 @@ impl DestinationSide {
     #[must_use]
     pub fn sink(&self) -> Option<&dyn Sink> {
         match self {
-            Self::Influx(influx) => Some(&influx.sink),
+            Self::Influx(influx) => Some(&*influx.sink),
             Self::NewArchive { sink, .. } => Some(sink),
             Self::Archive(_) => None,
             Self::Null(null) => Some(null),

@@ -169,12 +169,7 @@ impl Builder {
             }
             self.leaves.push(Leaf { series, hour, name, node: Node::default() });
         }
-        let mut node = Node::default();
-        for (column, field) in block.columns().iter().zip(fields) {
-            if let Some(value) = column.get(row) {
-                node.add(field.key(time), field.value(time, value));
-            }
-        }
+        let node = sum_row(block, row, fields);
         if let Some(leaf) = self.leaves.last_mut() {
             leaf.node += node;
             leaf.name.0 |= name.0 & Name::HIDDEN;
@@ -205,6 +200,33 @@ impl Builder {
         let Self { leaves, names, runs, total, .. } = self;
         Ok(DigestSet { leaves, names: names.list, runs, total })
     }
+}
+
+fn sum_row(block: &Block, row: usize, fields: &[FieldHasher]) -> Node {
+    let time = block.times()[row];
+    let mut node = Node::default();
+    for (column, field) in block.columns().iter().zip(fields) {
+        if let Some(value) = column.get(row) {
+            node.add(field.key(time), field.value(time, value));
+        }
+    }
+    node
+}
+
+/// The sum over the rows of those series of a block that are wanted.
+#[must_use]
+pub fn sum(block: &Block, wanted: impl Fn(&Series) -> bool) -> Node {
+    let mut total = Node::default();
+    for (series, rows) in block.runs().filter(|(series, _)| wanted(series)) {
+        let mut hasher = SeriesHasher::new(series);
+        let columns = block.columns().iter();
+        let fields: Vec<FieldHasher> =
+            columns.map(|column| hasher.field(&column.field, column.field_type())).collect();
+        for row in rows {
+            total += sum_row(block, row, &fields);
+        }
+    }
+    total
 }
 
 /// Sorts leaves and adds up those of one place.

@@ -34,6 +34,13 @@ pub(super) fn rerun(arguments: &[String], command: &str, option: Option<&str>) -
     Some(words.map(quote).collect::<Vec<_>>().join(" "))
 }
 
+/// The command line without some words.
+pub(super) fn without(arguments: &[String], left_out: &[&str]) -> Option<String> {
+    let command = arguments.first()?.clone();
+    let rest = arguments.iter().filter(|word| !left_out.contains(&word.as_str()));
+    rerun(&rest.cloned().collect::<Vec<_>>(), &command, None)
+}
+
 /// A word as a POSIX shell reads it back.
 fn quote(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);

@@ -1,7 +1,7 @@
 //! The report as text for a terminal or a log. The verdict comes last but for the next command, so
 //! that it is what an operator sees.
 
-use super::{Cell, Report, TypeConflict, Verdict};
+use super::{Cell, Forecast, Report, TypeConflict, Verdict};
 use crate::compare::{Class, Counts};
 use crate::copy::Sent;
 use crate::window::{Window, format_time};
@@ -19,7 +19,9 @@ impl Display for Report {
         self.differences(f)?;
         let verdict = self.verdict.word();
         let share = match self.verdict {
-            Verdict::Counted | Verdict::Sent => format!("{} cells", figure(self.counts.source)),
+            Verdict::Counted | Verdict::Sent | Verdict::Planned => {
+                format!("{} cells", figure(self.counts.source))
+            }
             _ => share(self.counts),
         };
         let (minutes, seconds) = split_minutes(self.seconds);
@@ -67,6 +69,7 @@ impl Report {
         if let Some(sent) = &self.sent {
             match self.verdict {
                 Verdict::Counted => writeln!(f, "  read {} rows", figure(sent.rows))?,
+                Verdict::Planned => writeln!(f, "  {}", planned_line(sent))?,
                 _ => writeln!(f, "  {}", sent_line(sent))?,
             }
         }
@@ -103,8 +106,9 @@ impl Report {
         for remark in &self.not_covered {
             writeln!(f, "  not covered: {remark}")?;
         }
+        let created = if self.verdict == Verdict::Planned { "would create" } else { "created" };
         for statement in &self.created {
-            writeln!(f, "  created: {statement}")?;
+            writeln!(f, "  {created}: {statement}")?;
         }
         for line in &self.settings_differ {
             writeln!(f, "  settings differ: {line}")?;
@@ -115,6 +119,14 @@ impl Report {
         if let Some(file) = &self.reject_file {
             writeln!(f, "  rejected rows are in {file}")?;
         }
+        if let Some(Forecast { seconds, cells_per_second }) = self.forecast {
+            let (minutes, seconds) = split_minutes(seconds);
+            writeln!(
+                f,
+                "  forecast about {minutes}:{seconds:02.0}, if the destination takes {} cells a second",
+                figure(cells_per_second)
+            )?;
+        }
         Ok(())
     }
 
@@ -124,6 +136,8 @@ impl Report {
             writeln!(f, "  digest {source} of what was read; nothing was stored or compared")
         } else if self.verdict == Verdict::Sent {
             writeln!(f, "  digest {source} of what was read")
+        } else if self.verdict == Verdict::Planned {
+            writeln!(f, "  digest {source} of what was read; nothing was written")
         } else if source == destination {
             writeln!(f, "  digest {source} on both sides")
         } else {
@@ -143,6 +157,18 @@ fn describe_types(conflict: &TypeConflict) -> String {
         conflict.namespace,
         conflict.kept,
         losing.join(" and ")
+    )
+}
+
+fn planned_line(sent: &Sent) -> String {
+    format!(
+        "would send {} cells in {} rows, {} bytes, {} requests   already there {}   will be refused {}",
+        figure(sent.cells),
+        figure(sent.rows),
+        figure(sent.bytes),
+        figure(sent.requests),
+        figure(sent.already_there),
+        figure(sent.rejected)
     )
 }
 

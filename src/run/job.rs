@@ -179,14 +179,16 @@ impl Job {
         units: &[Unit],
         policy: Policy,
         group: impl Fn(&Unit) -> Window,
+        dry_run: bool,
     ) -> Result<TypesDealtWith> {
         let (source, filter) = (&*self.side.source, &self.settings.filter);
         let conflicts = conflicts::find(source, destination, units, filter, group)?;
-        if policy == Policy::Fail && !conflicts.is_empty() {
+        let fails = policy == Policy::Fail && !conflicts.is_empty();
+        if fails && !dry_run {
             return Err(conflicts::refused(&conflicts));
         }
         let counts = conflicts::set_aside(source, &conflicts, policy, filter, &self.rejects)?;
-        Ok(TypesDealtWith { conflicts, counts })
+        Ok(TypesDealtWith { conflicts, counts, fails })
     }
 
     /// Limits of a comparison of which `parallel` units are under way at once.

@@ -17,7 +17,7 @@ use crate::plan::{Grid, Held};
 use crate::progress::Meter;
 use crate::reject::{Rejects, Summary};
 use crate::report::{self, Report, Stored, TypesDealtWith};
-use crate::side::{self, DestinationSide, Writing};
+use crate::side::{self, DestinationSide, Missing, Writing};
 use crate::sink::influx;
 use crate::source::typed::Typed;
 use crate::units::{self, Pair};
@@ -47,11 +47,17 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
     let (source, target) = sides.locations()?;
     progress.begin("copy", &[("source", &source), ("destination", &target)]);
     side::expect_input(&[&source], progress);
-    let rejects = sides.common.reject.clone().unwrap_or_else(|| REJECT_FILE.into());
-    let mut job = Job::open(&sides.common, &source, Rejects::new(Some(rejects)), progress)?;
+    let default = || (!arguments.dry_run).then(|| REJECT_FILE.into());
+    let rejects = Rejects::new(sides.common.reject.clone().or_else(default));
+    let mut job = Job::open(&sides.common, &source, rejects, progress)?;
     let mut pairs = job.pairs(&target)?;
     let writing = Writing {
-        create: arguments.create,
+        missing: match (arguments.create, arguments.dry_run) {
+            (false, _) => Missing::Refuse,
+            (true, false) => Missing::Create,
+            (true, true) => Missing::Say,
+        },
+        dry_run: arguments.dry_run,
         influx: influx::Options { consistency, gzip: arguments.gzip },
         header: header(&source, job.window, &pairs),
     };
@@ -80,7 +86,7 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
     {
         progress.stage("plan");
         let group = |unit: &Unit| shard_group(&held, &pairs, unit);
-        typed = job.deal_with_types(reader, &units, policy, group)?;
+        typed = job.deal_with_types(reader, &units, policy, group, arguments.dry_run)?;
     }
     if arguments.no_read_back {
         writable.reader = None;
@@ -93,7 +99,7 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
         batch_bytes: BATCH_BYTES,
         in_flight_bytes: job.settings.memory / IN_FLIGHT_SHARE,
         overwrite: arguments.overwrite,
-        dry_run: false,
+        dry_run: arguments.dry_run,
         live: job.side.clock.is_some(),
         server: destination.is_server(),
     };
@@ -102,6 +108,7 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
         .and_then(|outcome| finish(&destination, outcome))
         .map_err(|error| interrupted(&destination, error))?;
     let stored = match (&destination, arguments.no_read_back) {
+        _ if arguments.dry_run => Stored::Planned,
         (DestinationSide::Null(_), _) => Stored::Nowhere,
         (_, true) => Stored::Unseen,
         (_, false) => Stored::ReadBack,

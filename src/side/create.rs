@@ -29,12 +29,22 @@ struct Step {
     chosen: Vec<String>,
 }
 
-/// Makes sure that the namespaces exist. They are created only when asked for; gives what was
-/// created, a line each.
+/// What is done about namespaces that are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Nothing: it is an error.
+    Refuse,
+    /// They are created.
+    Create,
+    /// It is said how they would be created.
+    Say,
+}
+
+/// Makes sure that the namespaces exist. Gives what was created, or would be, a line each.
 ///
 /// # Errors
 /// Where something is missing and not to be created, or cannot be.
-pub(super) fn ensure(client: &Client, pairs: &[Pair], create: bool) -> Result<Vec<String>> {
+pub(super) fn ensure(client: &Client, pairs: &[Pair], missing: Missing) -> Result<Vec<String>> {
     if pairs.iter().any(|pair| pair.destination.database.is_empty()) {
         return Err(Error::usage(format!(
             "the source names no database: name one at the destination, as in influxdb://{}/DB",
@@ -42,8 +52,10 @@ pub(super) fn ensure(client: &Client, pairs: &[Pair], create: bool) -> Result<Ve
         )));
     }
     let steps = plan(pairs, &there(client, pairs)?)?;
-    if !create && !steps.is_empty() {
-        return Err(missing(client, &steps));
+    match missing {
+        Missing::Refuse if !steps.is_empty() => return Err(refused(client, &steps)),
+        Missing::Say => return Ok(steps.iter().map(Step::line).collect()),
+        Missing::Refuse | Missing::Create => {}
     }
     let mut created = Vec::new();
     for step in &steps {
@@ -65,7 +77,7 @@ fn there(client: &Client, pairs: &[Pair]) -> Result<There> {
     Ok(there)
 }
 
-fn missing(client: &Client, steps: &[Step]) -> Error {
+fn refused(client: &Client, steps: &[Step]) -> Error {
     let what: Vec<&str> = steps.iter().map(|step| step.what.as_str()).collect();
     let place = format!("on {}", client.name());
     let lines: Vec<String> = steps.iter().map(|step| format!("\n    {}", step.line())).collect();
