@@ -45,6 +45,10 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Write canonical line protocol to standard output
     Cat(CatArgs),
+    /// Show what a source holds: databases, measurements, series, cells, times, types
+    Inspect(ReadArgs),
+    /// Print the digest of each measurement of a source, of each database, and of the whole
+    Digest(ReadArgs),
 }
 
 /// Arguments that every command has.
@@ -172,6 +176,19 @@ pub struct CatArgs {
     /// Arguments that every command has.
     #[command(flatten)]
     pub common: Common,
+}
+
+/// Arguments of commands that read a source and print what they found.
+#[derive(Debug, Args)]
+pub struct ReadArgs {
+    /// Where the data come from
+    pub source: String,
+    /// Arguments that every command has.
+    #[command(flatten)]
+    pub common: Common,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What the common arguments mean.

@@ -23,7 +23,7 @@
 //!   only the places that differ, to tell the cells apart.
 //! - [`copy`] compares, sends what is missing through a [`sink::Sink`], and compares again; it
 //!   succeeds when every cell of the source is found at the destination or accounted for.
-//!   [`verify`] compares and changes nothing; [`cat`] writes line protocol.
+//!   [`verify`] compares and changes nothing; [`cat`] writes line protocol; [`inspect`] counts.
 //!
 //! # Layers
 //!
@@ -36,7 +36,7 @@
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
-//! | 5 | [`units`], [`compare`], [`conflicts`], [`copy`], [`verify`], [`cat`], [`digests`] |
+//! | 5 | [`units`], [`compare`], [`conflicts`], [`copy`], [`verify`], [`cat`], [`digests`], [`inspect`] |
 //! | 6 | [`side`], [`report`], [`progress`], [`cli`], [`run`], `main` |
 //!
 //! # Threads
@@ -72,6 +72,7 @@ pub mod digests;
 pub mod error;
 pub mod http;
 pub mod influxql;
+pub mod inspect;
 pub mod line;
 pub mod location;
 pub mod msgpack;

@@ -1,13 +1,13 @@
 //! The command `gapless`: reads the arguments, runs the command, prints its report.
 
 use clap::Parser;
-use gapless::cli::{CatArgs, Cli, Command, Common, TwoSides};
+use gapless::cli::{CatArgs, Cli, Command, Common, ReadArgs, TwoSides};
 use gapless::error::{Error, ErrorKind, Result};
 use gapless::pipeline::Progress;
 use gapless::progress::signal::Asked;
 use gapless::progress::{self, Meter};
 use gapless::report::Report;
-use gapless::run;
+use gapless::run::{self, Listing};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -30,6 +30,8 @@ fn main() -> ExitCode {
             reported(&arguments.sides, asked, |progress| run::verify(&arguments, progress))
         }
         Command::Cat(arguments) => cat(&arguments, asked),
+        Command::Inspect(arguments) => listed(&arguments, asked, run::inspect),
+        Command::Digest(arguments) => listed(&arguments, asked, run::digest),
     };
     ExitCode::from(outcome.unwrap_or_else(|error| failed(&error)))
 }
@@ -70,6 +72,18 @@ fn reported(
         report.write(file)?;
     }
     Ok(report.exit_status)
+}
+
+/// Runs a command that lists what it found.
+fn listed(
+    arguments: &ReadArgs,
+    asked: Asked,
+    command: impl FnOnce(&ReadArgs, &Meter) -> Result<Listing>,
+) -> Result<u8> {
+    let work = |progress: &Meter| command(arguments, progress);
+    let listing = shown(&arguments.common, asked, false, work)?;
+    out(if arguments.json { &listing.json } else { &listing.text })?;
+    Ok(if listing.incomplete { INCOMPLETE } else { 0 })
 }
 
 fn cat(arguments: &CatArgs, asked: Asked) -> Result<u8> {

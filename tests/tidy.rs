@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 7] = [
     &["location", "plan", "types", "http", "influxql", "archive", "reject"],
     &["source", "sink"],
     &["pipeline"],
-    &["units", "compare", "conflicts", "copy", "verify", "cat", "digests"],
+    &["units", "compare", "conflicts", "copy", "verify", "cat", "digests", "inspect"],
     &["side", "report", "progress", "cli", "run", "main", "lib"],
 ];
 

@@ -68,7 +68,7 @@ impl Block {
     /// Number of cells: values that are present.
     #[must_use]
     pub fn cells(&self) -> u64 {
-        self.columns.iter().map(|column| column.present.count()).sum()
+        self.columns.iter().map(Column::cells).sum()
     }
 
     /// Time of each row, nanoseconds.
@@ -211,6 +211,12 @@ impl Column {
             Values::Boolean(_) => FieldType::Boolean,
             Values::String { .. } => FieldType::String,
         }
+    }
+
+    /// Number of values that are present.
+    #[must_use]
+    pub fn cells(&self) -> u64 {
+        self.present.count()
     }
 
     /// The value in one row, if it is present.

@@ -2,6 +2,8 @@
 //!
 //! Verdict and exit status are decided here and nowhere else.
 
+pub mod digests;
+pub mod inspect;
 mod next;
 pub mod text;
 
@@ -494,8 +496,8 @@ fn build(
         lines: context.lines,
         rejected: context.rejects.reasons,
         reject_file: context.rejects.file.map(|file| file.display().to_string()),
-        source_digest: digest(outcome.source),
-        destination_digest: digest(outcome.destination),
+        source_digest: Digest::of(outcome.source),
+        destination_digest: Digest::of(outcome.destination),
         places: outcome.places.iter().map(place).collect(),
         cells: outcome.cells.iter().map(cell).collect(),
         seconds: context.elapsed.as_secs_f64(),
@@ -503,8 +505,10 @@ fn build(
     }
 }
 
-fn digest(node: Node) -> Digest {
-    Digest { digest: node.to_string(), node }
+impl Digest {
+    fn of(node: Node) -> Self {
+        Self { digest: node.to_string(), node }
+    }
 }
 
 fn place(finding: &PlaceFinding) -> Place {

@@ -5,17 +5,21 @@ mod job;
 use self::job::{Job, access, floor, grid};
 use crate::archive::Header;
 use crate::cat;
-use crate::cli::{CatArgs, CopyArgs, TwoSides, VerifyArgs};
+use crate::cli::{CatArgs, CopyArgs, ReadArgs, TwoSides, VerifyArgs};
 use crate::compare::Unit;
 use crate::conflicts;
 use crate::copy;
+use crate::digests;
 use crate::error::{Error, Result};
 use crate::http::Role;
+use crate::inspect;
 use crate::location::Location;
 use crate::pipeline::Progress;
 use crate::plan::{Grid, Held};
 use crate::progress::Meter;
 use crate::reject::{Rejects, Summary};
+use crate::report::digests::of_digests;
+use crate::report::inspect::of_inspect;
 use crate::report::{self, Report, Stored, TypesDealtWith};
 use crate::side::{self, DestinationSide, Missing, Writing};
 use crate::sink::influx;
@@ -34,6 +38,10 @@ const BATCH_ROWS: u64 = 20_000;
 /// Bytes at which a write request is closed; a server refuses 25 MB.
 const BATCH_BYTES: usize = 4 << 20;
 
+/// Bytes of memory for each series that is told apart.
+const SERIES_SHARE: usize = 64;
+/// Most measurements and fields of one namespace that are listed.
+const NAMES_MAX: usize = 100_000;
 /// One of so many parts of the memory is for batches that are under way.
 const IN_FLIGHT_SHARE: usize = 8;
 
@@ -228,6 +236,62 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Report> {
     let writable = matches!(target, Location::Influx(_));
     let report = report::of_verify(job.context(sides, progress)?, outcome, writable);
     Ok(Report { settings_differ, ..report })
+}
+
+/// What a command found, for standard output.
+#[derive(Debug)]
+pub struct Listing {
+    /// For people.
+    pub text: String,
+    /// For programs.
+    pub json: String,
+    /// Something was rejected, or nothing was found.
+    pub incomplete: bool,
+}
+
+/// Runs `inspect`.
+///
+/// # Errors
+/// Where it could not be carried out.
+pub fn inspect(arguments: &ReadArgs, progress: &Meter) -> Result<Listing> {
+    let (job, name) = open_to_read("inspect", arguments, progress)?;
+    let options = inspect::Options {
+        window: job.window,
+        filter: job.settings.filter.clone(),
+        series_max: job.settings.memory / SERIES_SHARE,
+        names_max: NAMES_MAX,
+    };
+    let facts = inspect::run(&*job.side.source, &job.held()?, &options, progress)?;
+    let rejected = job.rejects.finish()?.rows;
+    let report = of_inspect(name, job.window, job.not_covered, rejected, &facts);
+    let incomplete = rejected > 0 || report.is_empty();
+    Ok(Listing { text: report.to_string(), json: report.json()?, incomplete })
+}
+
+/// Runs `digest`.
+///
+/// # Errors
+/// Where it could not be carried out.
+pub fn digest(arguments: &ReadArgs, progress: &Meter) -> Result<Listing> {
+    let (job, name) = open_to_read("digest", arguments, progress)?;
+    let namespaces: Vec<_> = job.held()?.into_iter().map(|held| held.namespace).collect();
+    let (source, filter, jobs) = (&*job.side.source, &job.settings.filter, job.settings.jobs);
+    let digests = digests::run(source, &namespaces, job.window, filter, jobs, progress)?;
+    let rejected = job.rejects.finish()?.rows;
+    let report = of_digests(name, job.window, job.not_covered, rejected, digests);
+    let incomplete = rejected > 0 || report.is_empty();
+    Ok(Listing { text: report.to_string(), json: report.json()?, incomplete })
+}
+
+/// Opens the source of a command that only reads it.
+fn open_to_read(command: &str, arguments: &ReadArgs, progress: &Meter) -> Result<(Job, String)> {
+    let source = Location::parse(&arguments.source)?;
+    progress.begin(command, &[("source", &source)]);
+    side::expect_input(&[&source], progress);
+    let rejects = Rejects::new(arguments.common.reject.clone());
+    let job = Job::open(&arguments.common, &source, rejects, progress)?;
+    progress.stage("read");
+    Ok((job, source.to_string()))
 }
 
 /// What `cat` did.
