@@ -273,13 +273,13 @@ impl Column {
 
     /// Sets the value of `row`; the rows before it that have none become absent.
     fn set(&mut self, row: usize, value: Value<'_>) {
-        self.fill(row);
         match (&mut self.values, value) {
-            (Values::Float(values), Value::Float(value)) => values.push(value),
-            (Values::Integer(values), Value::Integer(value)) => values.push(value),
-            (Values::Unsigned(values), Value::Unsigned(value)) => values.push(value),
-            (Values::Boolean(values), Value::Boolean(value)) => values.push(value),
+            (Values::Float(values), Value::Float(value)) => put(values, row, value),
+            (Values::Integer(values), Value::Integer(value)) => put(values, row, value),
+            (Values::Unsigned(values), Value::Unsigned(value)) => put(values, row, value),
+            (Values::Boolean(values), Value::Boolean(value)) => put(values, row, value),
             (Values::String { ends, bytes }, Value::String(value)) => {
+                ends.resize(row, bytes.len());
                 bytes.extend_from_slice(value);
                 ends.push(bytes.len());
             }
@@ -316,6 +316,14 @@ fn set<T>(slots: &mut [T], bits: impl Iterator<Item = u64>, value: impl Fn(u64) 
     for (slot, bits) in slots.iter_mut().zip(bits) {
         *slot = value(bits);
     }
+}
+
+/// Puts a value at `row`, behind defaults where the rows before it have none.
+fn put<T: Copy + Default>(values: &mut Vec<T>, row: usize, value: T) {
+    if values.len() != row {
+        values.resize(row, T::default());
+    }
+    values.push(value);
 }
 
 #[derive(Debug)]

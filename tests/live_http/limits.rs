@@ -21,7 +21,7 @@ fn filled(section: &str, line: &str) -> Influxd {
 fn expected() -> Vec<String> {
     let cells = |at: usize| {
         let (host, time) = (at % 7, at * 1000);
-        let float = f64::from(u32::try_from(at).unwrap());
+        let float = f64::from(u32::try_from(at).expect("a small number"));
         [
             format!("m,h={host} v=Integer({at}) {time}"),
             format!("m,h={host} w=Float({float:?}) {time}"),
@@ -63,9 +63,9 @@ fn assert_read_in_parts(line: &str, words: &str) {
     assert!(whole.contains(words), "the limit is in force: {} bytes", whole.len());
     let source = source(&influxd, "d");
     let (mut cells, mut times) = (0, std::collections::HashSet::new());
-    for partition in source.plan(&scope("d", "")).unwrap() {
-        let mut reader = source.open(&partition).unwrap();
-        while let Some(block) = reader.next_block().unwrap() {
+    for partition in source.plan(&scope("d", "")).expect("a plan") {
+        let mut reader = source.open(&partition).expect("a reader");
+        while let Some(block) = reader.next_block().expect("a block") {
             cells += block.cells();
             times.extend(block.times().iter().copied());
         }
