@@ -30,9 +30,27 @@ pub(super) struct Field {
 }
 
 impl Field {
+    #[inline]
     fn is(&self, name: &[u8], field_type: FieldType) -> bool {
-        self.field_type == field_type && *self.name == *name
+        self.field_type == field_type && is_same(&self.name, name)
     }
+}
+
+/// Equality of field keys, most of which are a few bytes longer than a word: two words that
+/// overlap tell them apart without a loop or a call.
+#[inline]
+fn is_same(one: &[u8], two: &[u8]) -> bool {
+    const WORD: usize = size_of::<u64>();
+    if one.len() != two.len() {
+        return false;
+    }
+    if one.len() <= 2 * WORD
+        && let (Some(first), Some(last)) = (one.first_chunk::<WORD>(), one.last_chunk::<WORD>())
+        && let (Some(head), Some(tail)) = (two.first_chunk::<WORD>(), two.last_chunk::<WORD>())
+    {
+        return first == head && last == tail;
+    }
+    one == two
 }
 
 /// Values of cells, addressed by cell number. Of what type a cell is, its row's shape knows.
@@ -85,16 +103,26 @@ struct Newest {
     series: u32,
     /// The shape that is expected.
     shape: u32,
-    /// Place in the expected shape of the field that is expected next.
-    place: usize,
+    /// The fields of the expected shape that are still expected, by place in [`Shapes`].
+    rest: Range<usize>,
     /// The row is unlike the expected shape, and its fields are in `fields`.
     unlike: bool,
     fields: Vec<u32>,
 }
 
+impl Newest {
+    /// Notes the fields so far by themselves.
+    fn diverge(&mut self, shapes: &Shapes) {
+        let places = shapes.places(self.shape);
+        self.unlike = true;
+        self.fields.clear();
+        self.fields.extend_from_slice(shapes.at(places.start..self.rest.start));
+    }
+}
+
 impl Default for Newest {
     fn default() -> Self {
-        Self { series: NONE, shape: NONE, place: 0, unlike: false, fields: Vec::new() }
+        Self { series: NONE, shape: NONE, rest: 0..0, unlike: false, fields: Vec::new() }
     }
 }
 
@@ -186,7 +214,7 @@ impl RowLog {
         let newest = &mut self.newest;
         newest.series = series;
         newest.shape = self.history[series as usize].shape;
-        newest.place = 0;
+        newest.rest = self.rows.shapes.places(newest.shape);
         newest.unlike = false;
     }
 
@@ -196,11 +224,8 @@ impl RowLog {
         if rows.shape.len() == rows.time.len() {
             return;
         }
-        let expected = rows.shapes.fields(newest.shape);
-        if !newest.unlike && newest.place < expected.len() {
-            newest.unlike = true;
-            newest.fields.clear();
-            newest.fields.extend_from_slice(&expected[..newest.place]);
+        if !newest.unlike && !newest.rest.is_empty() {
+            newest.diverge(&rows.shapes);
         }
         if newest.unlike || newest.shape == NONE {
             newest.shape = rows.shapes.number(if newest.unlike { &newest.fields } else { &[] });
@@ -211,39 +236,38 @@ impl RowLog {
 
     /// Appends a cell to the row that was begun last. A field that the row holds already is
     /// written again: the later value wins.
+    #[inline]
     pub fn push(&mut self, field: &[u8], value: Value<'_>) {
         let field_type = value.field_type();
         let newest = &mut self.newest;
-        let expected = self.rows.shapes.fields(newest.shape).get(newest.place);
-        match expected {
-            Some(&number) if self.fields[number as usize].is(field, field_type) => {
-                newest.place += 1;
-                if newest.unlike {
-                    newest.fields.push(number);
-                }
+        match self.rows.shapes.at(newest.rest.clone()).first() {
+            Some(&number)
+                if !newest.unlike && self.fields[number as usize].is(field, field_type) =>
+            {
+                newest.rest.start += 1;
             }
             _ => self.push_unexpected(field, field_type),
         }
         self.cells.push(value);
     }
 
-    /// Notes a field that was not expected at this place.
+    /// Notes a field of a row that is not as expected.
     #[cold]
     fn push_unexpected(&mut self, name: &[u8], field_type: FieldType) {
-        let number = self.field_number(name, field_type);
         let newest = &mut self.newest;
-        let expected = self.rows.shapes.fields(newest.shape);
         if !newest.unlike {
-            newest.unlike = true;
-            newest.fields.clear();
-            newest.fields.extend_from_slice(&expected[..newest.place]);
+            newest.diverge(&self.rows.shapes);
         }
-        newest.fields.push(number);
-        // Behind a field that is missing, the row may go on as expected.
-        let rest = &expected[newest.place..];
-        if let Some(skipped) = rest.iter().take(SKIPPED_MAX).position(|&other| other == number) {
-            newest.place += skipped + 1;
+        // Behind fields that are missing or new, the row may go on as expected.
+        let rest = self.rows.shapes.at(newest.rest.clone());
+        let mut next = rest.iter().take(SKIPPED_MAX).map(|&number| &self.fields[number as usize]);
+        if let Some(skipped) = next.position(|field| field.is(name, field_type)) {
+            newest.fields.push(rest[skipped]);
+            newest.rest.start += skipped + 1;
+            return;
         }
+        let number = self.field_number(name, field_type);
+        self.newest.fields.push(number);
     }
 
     fn field_number(&mut self, name: &[u8], field_type: FieldType) -> u32 {
@@ -301,7 +325,7 @@ impl RowLog {
 const ROW_BYTES: usize = 4 + 8 + 4 + 8;
 
 /// How many expected fields may be missing before one that is looked for among the expected.
-const SKIPPED_MAX: usize = 16;
+const SKIPPED_MAX: usize = 8;
 
 /// Bytes that a series takes: itself, its parts, and what the log keeps by series.
 fn memory_of(series: &Series) -> usize {

@@ -5,6 +5,7 @@
 //! field and some forty more, which a row of a shape of its own takes too.
 
 use super::index::{Hash, Index};
+use std::ops::Range;
 
 /// Number of a shape that does not exist: of no row yet.
 pub(super) const NONE: u32 = u32::MAX;
@@ -25,12 +26,23 @@ pub(super) struct Shapes {
 impl Shapes {
     /// The fields of a shape in the order of the row; none where there is no such shape.
     pub(super) fn fields(&self, shape: u32) -> &[u32] {
+        &self.fields[self.places(shape)]
+    }
+
+    /// Where [`Shapes::at`] has the fields of a shape.
+    pub(super) fn places(&self, shape: u32) -> Range<usize> {
         let at = shape as usize;
         let Some(&(end, _)) = self.ends.get(at) else {
-            return &[];
+            return 0..0;
         };
         let start = if at == 0 { 0 } else { self.ends[at - 1].0 };
-        &self.fields[start..end]
+        start..end
+    }
+
+    /// The fields at some of a shape's places.
+    #[inline]
+    pub(super) fn at(&self, places: Range<usize>) -> &[u32] {
+        &self.fields[places]
     }
 
     /// True where a row of this shape writes a field twice.

@@ -11,10 +11,8 @@ pub(super) const DIGITS_MAX: usize = 19;
 #[inline]
 pub(super) fn digits(text: &[u8], mut at: usize, mut value: u64) -> (u64, usize) {
     while let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        // Digits become 0 to 9. A byte that is none sets its high bit in `stops`; the carry of one
-        // that is above 0x89 reaches later bytes only.
-        let bytes = u64::from_le_bytes(*eight) ^ 0x3030_3030_3030_3030;
-        let stops = (bytes.wrapping_add(0x7676_7676_7676_7676) | bytes) & 0x8080_8080_8080_8080;
+        let bytes = u64::from_le_bytes(*eight) ^ ZEROS;
+        let stops = stops(bytes);
         if stops == 0 {
             value = value.wrapping_mul(100_000_000).wrapping_add(eight_digits(bytes));
             at += 8;
@@ -40,6 +38,95 @@ pub(super) fn digits(text: &[u8], mut at: usize, mut value: u64) -> (u64, usize)
     (value, at)
 }
 
+/// A decimal number without its sign, of at most [`DIGITS_MAX`] digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Decimal {
+    pub(super) digits: u64,
+    /// Number of digits.
+    pub(super) count: usize,
+    /// Number of digits behind the point.
+    pub(super) fraction: usize,
+    /// Where it ends.
+    pub(super) end: usize,
+}
+
+/// Bytes that [`short`] needs to see.
+const WINDOW: usize = 32;
+
+/// Reads a number of up to 15 digits, or of up to 7, a point and at least 1, whatever follows.
+///
+/// The lengths of measured values are unpredictable, so that nothing here branches on them. `None`
+/// says nothing about the number but that it is not so short, or too near to the end of `text`.
+#[inline(always)]
+pub(super) fn short(text: &[u8], at: usize) -> Option<Decimal> {
+    let window = text.get(at..)?.first_chunk::<WINDOW>()?;
+    let head = window.first_chunk::<8>()?;
+    let bytes = u64::from_le_bytes(*head) ^ ZEROS;
+    let stops = stops(bytes);
+    if stops == 0 {
+        return whole(window.first_chunk()?, at);
+    }
+    let count = (stops.trailing_zeros() / 8) as usize;
+    // Shifted in two steps: there may be no digit.
+    let whole = eight_digits(bytes << 8 << (56 - 8 * count));
+    if window[count] != b'.' {
+        return Some(Decimal { digits: whole, count, fraction: 0, end: at + count });
+    }
+    let tail = window[count + 1..].first_chunk::<16>()?;
+    let (tail, mut fraction) = sixteen(tail);
+    if fraction == 0 {
+        return None;
+    }
+    let mut digits = whole.wrapping_mul(POWERS[fraction]).wrapping_add(tail);
+    if fraction == 16 {
+        let start = at + count + 1;
+        let end;
+        (digits, end) = self::digits(text, start + fraction, digits);
+        fraction = end - start;
+    }
+    let count = count + fraction;
+    (count <= DIGITS_MAX).then_some(Decimal { digits, count, fraction, end: at + count + 1 })
+}
+
+/// Reads a number of 8 to 15 digits and no point.
+fn whole(text: &[u8; 16], at: usize) -> Option<Decimal> {
+    let (digits, count) = sixteen(text);
+    (count < 16).then_some(Decimal { digits, count, fraction: 0, end: at + count })
+}
+
+/// The number that the first digits of `text` make, and how many they are.
+#[inline(always)]
+fn sixteen(text: &[u8; 16]) -> (u64, usize) {
+    let (first, second) = halves(u128::from_le_bytes(*text));
+    let (first, second) = (first ^ ZEROS, second ^ ZEROS);
+    let stops = join(stops(first), stops(second));
+    let count = (stops.trailing_zeros() / 8) as usize;
+    // Zeros in front of the digits change nothing. What is made of no digit is not looked at.
+    let digits = join(first, second) << (128 - 8 * count.max(1));
+    let (first, second) = halves(digits);
+    (eight_digits(first) * 100_000_000 + eight_digits(second), count)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the halves are wanted")]
+fn halves(both: u128) -> (u64, u64) {
+    (both as u64, (both >> 64) as u64)
+}
+
+fn join(low: u64, high: u64) -> u128 {
+    u128::from(high) << 64 | u128::from(low)
+}
+
+/// Eight times `0`.
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// Sets the high bit of the first byte that is no digit; bytes are digits less `0`.
+///
+/// Later bytes may have theirs set without reason: the carry of a byte above 0x89 reaches them.
+#[inline(always)]
+fn stops(bytes: u64) -> u64 {
+    (bytes.wrapping_add(0x7676_7676_7676_7676) | bytes) & 0x8080_8080_8080_8080
+}
+
 /// The number of which these are the digits, the first in the lowest byte.
 #[inline]
 fn eight_digits(bytes: u64) -> u64 {
@@ -59,11 +146,15 @@ const POWERS: [u64; DIGITS_MAX + 1] = {
     powers
 };
 
+/// Digits that always fit 2^53.
+const EXACT_DIGITS: usize = 15;
+
 /// The double nearest to `digits` / 10^`fraction`, for a `fraction` of at most [`DIGITS_MAX`].
-#[inline]
-#[expect(clippy::cast_precision_loss, reason = "exact below 2^53, and rounded once above")]
-pub(super) fn to_float(digits: u64, fraction: usize) -> f64 {
-    if digits < 1 << 53 {
+/// `count` is the number of digits that were written, with the zeros in front.
+#[inline(always)]
+#[expect(clippy::cast_precision_loss, reason = "exact: below 2^53")]
+pub(super) fn to_float(digits: u64, count: usize, fraction: usize) -> f64 {
+    if count <= EXACT_DIGITS || digits == 0 {
         // Both operands are exact (10^19 is 5^19 * 2^19, and 5^19 is below 2^53), so that the
         // quotient is rounded once.
         return digits as f64 / POWERS[fraction] as f64;
@@ -95,7 +186,7 @@ const DIVISORS: [Divisor; DIGITS_MAX + 1] = {
     divisors
 };
 
-/// [`to_float`] for any digits but 0.
+/// The double nearest to `digits` / 10^`fraction`, for any digits but 0.
 ///
 /// The 128-bit dividend is divided by multiplication with the divisor's reciprocal: algorithm 4 of
 /// Möller and Granlund, "Improved division by invariant integers" (2011), whose quotient is exact.
@@ -138,11 +229,9 @@ mod tests {
 
     fn check(digits: u64, fraction: usize) {
         let expected: f64 = format!("{digits}e-{fraction}").parse().unwrap();
-        assert_eq!(
-            to_float(digits, fraction).to_bits(),
-            expected.to_bits(),
-            "{digits}e-{fraction}"
-        );
+        let count = digits.to_string().len();
+        let found = to_float(digits, count, fraction);
+        assert_eq!(found.to_bits(), expected.to_bits(), "{digits}e-{fraction}");
         if digits > 0 {
             let divided = divide(digits, fraction);
             assert_eq!(divided.to_bits(), expected.to_bits(), "{digits}e-{fraction} divided");
@@ -201,9 +290,45 @@ mod tests {
         }
 
         #[test]
+        fn a_short_number_is_its_digits_wherever_its_point_is(
+            whole in prop_oneof!["[0-9]{0,9}", "[0-9]{8,18}"],
+            rest in prop_oneof![
+                4 => r"\.[0-9]{0,18}[, i]",
+                1 => r"[0-9.e:/;\xff-]{0,20}",
+            ],
+            behind in proptest::collection::vec(any::<u8>(), 32),
+        ) {
+            let number = whole + &rest;
+            let text = [number.as_bytes(), &behind].concat();
+            let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let whole = digits(&text);
+            let point = usize::from(text[whole] == b'.' && whole < 8);
+            let fraction = point * digits(&text[whole + 1..]);
+            let found = short(&text, 0);
+        let is_short = match whole {
+            0..8 => (point == 0 || fraction > 0) && whole + fraction <= DIGITS_MAX,
+            _ => whole < 16,
+        };
+            prop_assert_eq!(found.is_some(), is_short, "{}", number);
+            if let Some(found) = found {
+                let end = whole + point + fraction;
+                let digits: String =
+                    text[..end].iter().filter(|&&byte| byte != b'.').map(|&byte| char::from(byte)).collect();
+                let digits = if digits.is_empty() { 0 } else { digits.parse().unwrap() };
+                let count = whole + fraction;
+                prop_assert_eq!(found, Decimal { digits, count, fraction, end });
+            }
+            for cut in 0..32 {
+                let cut = short(&text[..cut.min(text.len())], 0);
+                prop_assert!(cut.is_none());
+            }
+        }
+
+        #[test]
         fn digits_end_where_they_end(number in any::<u64>(), shift in 0..64, rest in any::<[u8; 9]>()) {
             for keep in 0..=rest.len() {
-                let number: u64 = (number >> shift) / 10_u64;
+                let number: u64 = number >> shift;
+                let number = number / 10;
                 let mut text = number.to_string().into_bytes();
                 let end = text.len();
                 text.extend_from_slice(&rest[..keep]);

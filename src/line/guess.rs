@@ -349,7 +349,7 @@ impl Guess {
 }
 
 /// Reads a value without backslashes and line feeds: its end and what it is.
-#[inline]
+#[inline(always)]
 fn read_value(text: &[u8], at: usize) -> Option<(usize, Cell)> {
     match text.get(at)? {
         b'0'..=b'9' | b'-' | b'.' => number::plain(text, at),

@@ -16,8 +16,28 @@ const SAFE_DIGITS: usize = 18;
 /// Reads an ordinary number that begins at `at`: its end and value.
 ///
 /// `None` says nothing about the number but that it is not ordinary.
-#[inline]
+#[inline(always)]
 pub(super) fn plain(text: &[u8], at: usize) -> Option<(usize, Cell)> {
+    let negative = text.get(at) == Some(&b'-');
+    let first = at + usize::from(negative);
+    let Some(number) = decimal::short(text, first) else {
+        return longer(text, at);
+    };
+    match text.get(number.end) {
+        Some(b',' | b' ') if number.count > 0 => {
+            let value = to_float(number.digits, number.count, number.fraction);
+            Some((number.end, Cell::Float(if negative { -value } else { value })))
+        }
+        Some(b'i') if number.fraction == 0 && number.count > 0 && ends(text, number.end + 1) => {
+            let value = number.digits.cast_signed();
+            Some((number.end + 1, Cell::Integer(if negative { -value } else { value })))
+        }
+        _ => longer(text, at),
+    }
+}
+
+/// Reads a number of any length.
+fn longer(text: &[u8], at: usize) -> Option<(usize, Cell)> {
     let negative = text.get(at) == Some(&b'-');
     let first = at + usize::from(negative);
     let (whole, point) = decimal::digits(text, first, 0);
@@ -35,7 +55,7 @@ pub(super) fn plain(text: &[u8], at: usize) -> Option<(usize, Cell)> {
     if !ends(text, end) || count == 0 || count > DIGITS_MAX {
         return unusual(text, at);
     }
-    let value = to_float(mantissa, fraction);
+    let value = to_float(mantissa, count, fraction);
     Some((end, Cell::Float(if negative { -value } else { value })))
 }
 
