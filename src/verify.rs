@@ -68,13 +68,13 @@ pub fn run(
     progress.units(units.len());
     pipeline::for_each(jobs, units, |unit| {
         progress.done(Stage::Verify, 0, 0);
+        let counted = |cells| progress.done(Stage::Verify, cells, 0);
         let ours = match unit.source_lacks {
             true => Digest::default(),
-            false => compare::digest(source, &unit.source, unit.window, options)?,
+            false => compare::digest(source, &unit.source, unit.window, options, &counted)?,
         };
-        progress.done(Stage::Verify, ours.set.total().cells, 0);
-        let theirs = compare::digest(destination, &unit.destination, unit.window, options)?;
-        progress.done(Stage::Verify, theirs.set.total().cells, 0);
+        let theirs =
+            compare::digest(destination, &unit.destination, unit.window, options, &counted)?;
         let sides = Sides { source, ours: &ours, destination, theirs: &theirs };
         let findings = compare::compare(sides, unit, options, |_, _| Ok(()))?;
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);

@@ -323,7 +323,9 @@ fn an_input_without_a_known_end_has_bars_without_a_percentage() {
     let (status, out, messages) = at_work.finish();
     assert_eq!(status, Some(0), "{messages}");
     assert!(messages.contains(ESC) && messages.contains("phase=read"), "{messages}");
-    assert!(messages.contains("state: done") && !messages.contains('%'), "{messages}");
+    // Once everything is read the count is known, and there may be a percentage.
+    let reading = messages.split("state: copy").next().unwrap();
+    assert!(messages.contains("state: done") && !reading.contains('%'), "{messages}");
     assert!(!out.contains(ESC), "{out}");
 }
 

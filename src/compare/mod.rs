@@ -235,7 +235,7 @@ pub struct Findings {
     pub destination: Node,
 }
 
-/// Reads one side of a unit and digests it.
+/// Reads one side of a unit and digests it. `counted` is told the cells of each block.
 ///
 /// # Errors
 /// Where the side cannot be read, or digests that do not fit in memory cannot be written to disk.
@@ -244,12 +244,14 @@ pub fn digest(
     namespace: &Namespace,
     window: Window,
     options: &Options,
+    counted: &dyn Fn(u64),
 ) -> Result<Digest> {
     let mut set = Builder::new(options.memory_max, options.spill.clone());
     let mut types = TypeTable::default();
     let partitions = plan_or_nothing(side, &Scope::new(namespace, window, &options.filter))?;
     for_each_block(side, &partitions, |block| {
         types.add_block(block, |series| options.filter.admits(series));
+        counted(block.cells());
         set.add_block(block, |series| options.filter.admits(series))
     })?;
     Ok(Digest { set: set.finish()?, types })

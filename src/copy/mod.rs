@@ -296,9 +296,8 @@ impl Copy<'_> {
         unit: &Unit,
     ) -> Result<Digest> {
         self.progress.done(stage, 0, 0);
-        let digest = compare::digest(side, namespace, unit.window, &self.options.compare)?;
-        self.progress.done(stage, digest.set.total().cells, 0);
-        Ok(digest)
+        let counted = |cells| self.progress.done(stage, cells, 0);
+        compare::digest(side, namespace, unit.window, &self.options.compare, &counted)
     }
 
     fn digest_destination(&self, unit: &Unit) -> Result<Digest> {

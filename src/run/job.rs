@@ -157,6 +157,25 @@ impl Job {
         Ok(())
     }
 
+    /// Cells of the pairs on both sides, as far as they are known without reading.
+    pub(super) fn cells(
+        &self,
+        pairs: &[Pair],
+        destination: Option<&dyn Source>,
+    ) -> (Option<u64>, Option<u64>) {
+        if !self.settings.filter.is_empty() {
+            return (None, None);
+        }
+        let ours = pairs
+            .iter()
+            .filter(|pair| !pair.source_lacks)
+            .map(|pair| self.side.source.cells(&pair.source.namespace, pair.window));
+        let theirs = destination.and_then(|side| {
+            pairs.iter().map(|pair| side.cells(&pair.destination, pair.window)).sum()
+        });
+        (ours.sum(), theirs)
+    }
+
     pub(super) fn units(
         &self,
         pairs: &[Pair],

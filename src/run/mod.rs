@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::http::Role;
 use crate::inspect;
 use crate::location::Location;
-use crate::pipeline::Progress;
+use crate::pipeline::{Progress, Stage};
 use crate::plan::{Grid, Held};
 use crate::progress::Meter;
 use crate::reject::{Rejects, Summary};
@@ -98,6 +98,12 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
     }
     if arguments.no_read_back {
         writable.reader = None;
+    }
+    if let (Some(cells), _) = job.cells(&pairs, None) {
+        progress.expect(Stage::Read, cells);
+        if writable.reader.is_some() && !arguments.dry_run {
+            progress.expect(Stage::Verify, cells);
+        }
     }
     progress.stage("copy");
     let options = copy::Options {
@@ -229,6 +235,9 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Report> {
         there.max(floor(pair.source.settings.as_ref(), ours))
     })?;
     let units = job.units(&pairs, Some(reader), |pair| Ok(grid(&held, pair)))?;
+    if let (Some(ours), Some(theirs)) = job.cells(&pairs, Some(reader)) {
+        progress.expect(Stage::Verify, ours + theirs);
+    }
     progress.stage("compare");
     let jobs = job.settings.jobs;
     let options = job.compare_options(jobs);

@@ -116,6 +116,11 @@ impl Source for ArchiveSource {
         }))
     }
 
+    fn cells(&self, namespace: &Namespace, window: Window) -> Option<u64> {
+        let units = self.units(namespace, window);
+        Some(units.iter().flat_map(|unit| &unit.parts).map(|part| part.cells).sum())
+    }
+
     fn coverage(&self) -> Window {
         self.coverage
     }

@@ -629,6 +629,13 @@ impl Source for LineFile {
         reader.ok_or_else(|| self.not_found(&partition.namespace))
     }
 
+    fn cells(&self, namespace: &Namespace, _window: Window) -> Option<u64> {
+        match &self.rows {
+            Rows::Memory(tables) => tables.get(namespace).map(Tables::cells),
+            Rows::Disk(spilled) => spilled.cells(namespace),
+        }
+    }
+
     fn field_types(&self, scope: &Scope) -> Result<Option<FieldTypes>> {
         Ok(self.types.of(&scope.namespace))
     }

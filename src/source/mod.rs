@@ -10,7 +10,7 @@ pub mod typed;
 
 use crate::block::{Block, Column};
 use crate::error::{ErrorKind, Result};
-use crate::plan::{Held, Partition, Scope};
+use crate::plan::{Held, Namespace, Partition, Scope};
 use crate::series::Series;
 use crate::types::FieldTypes;
 use crate::value::FieldType;
@@ -42,6 +42,12 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// Where the place cannot be read or asked.
     fn open(&self, partition: &Partition) -> Result<Box<dyn Reader + '_>>;
+
+    /// Number of cells of a namespace in a window, where the place knows it without reading its
+    /// rows. More are counted where the window cuts what is counted together.
+    fn cells(&self, _namespace: &Namespace, _window: Window) -> Option<u64> {
+        None
+    }
 
     /// The types of the fields of a scope, where the place knows them without reading its rows:
     /// at least those that occur in the scope, each once, sorted. `None` where only reading tells.

@@ -149,6 +149,10 @@ impl Source for Typed<'_> {
         self.inner.field_types(scope)
     }
 
+    fn cells(&self, namespace: &Namespace, window: Window) -> Option<u64> {
+        self.inner.cells(namespace, window)
+    }
+
     fn coverage(&self) -> Window {
         self.inner.coverage()
     }

@@ -15,6 +15,7 @@ use crate::block::stored::{self, Damaged};
 use crate::error::{Error, Result};
 use crate::series::Series;
 use crate::window::Window;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -46,6 +47,7 @@ pub struct RunWriter {
     first: Option<Group>,
     index: Vec<Chunk>,
     largest: usize,
+    cells: BTreeMap<u32, u64>,
 }
 
 /// What is known of a chunk in memory.
@@ -65,7 +67,8 @@ impl RunWriter {
     /// Where its file cannot be made.
     pub fn new(place: &Place) -> Result<Self> {
         let (file, index) = (place.file()?, Vec::new());
-        Ok(Self { file, chunk: Vec::new(), first: None, index, largest: 0 })
+        let (chunk, cells) = (Vec::new(), BTreeMap::new());
+        Ok(Self { file, chunk, first: None, index, largest: 0, cells })
     }
 
     /// Appends a block, which must not belong before the one appended last.
@@ -89,6 +92,7 @@ impl RunWriter {
         let length = chunk.len() - start;
         chunk[start..start + 4].copy_from_slice(&length_bytes(length));
         self.largest = self.largest.max(length);
+        *self.cells.entry(group.namespace).or_default() += block.cells();
         if chunk.len() >= CHUNK_BYTES { self.flush() } else { Ok(()) }
     }
 
@@ -116,7 +120,8 @@ impl RunWriter {
     /// Where the file cannot be written.
     pub fn finish(mut self) -> Result<Run> {
         self.flush()?;
-        Ok(Run { file: self.file, index: self.index, largest: self.largest })
+        let Self { file, index, largest, cells, .. } = self;
+        Ok(Run { file, index, largest, cells })
     }
 }
 
@@ -131,9 +136,16 @@ pub struct Run {
     file: SpillFile,
     pub(super) index: Vec<Chunk>,
     largest: usize,
+    cells: BTreeMap<u32, u64>,
 }
 
 impl Run {
+    /// Number of cells of a namespace.
+    #[must_use]
+    pub fn cells(&self, namespace: u32) -> u64 {
+        self.cells.get(&namespace).copied().unwrap_or_default()
+    }
+
     /// Bytes on disk.
     #[must_use]
     pub fn length(&self) -> u64 {

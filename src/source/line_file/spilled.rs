@@ -103,6 +103,10 @@ impl Spilled {
         self.run.length()
     }
 
+    pub(super) fn cells(&self, namespace: &Namespace) -> Option<u64> {
+        self.namespaces.get(namespace).map(|known| self.run.cells(known.number))
+    }
+
     /// The windows in which a namespace may hold rows, each inside one bucket; `None` where there
     /// is no such namespace.
     pub(super) fn windows(&self, namespace: &Namespace, window: Window) -> Option<Vec<Window>> {

@@ -49,6 +49,10 @@ impl Tables {
         self.days = join(self.list.iter().flat_map(|measured| &measured.days).copied());
     }
 
+    pub(super) fn cells(&self) -> u64 {
+        self.list.iter().map(|measured| measured.table.cells()).sum()
+    }
+
     /// The windows of a scope in which rows may stand, each inside one bucket.
     pub(super) fn windows(&self, window: Window, filter: &Filter) -> Vec<Window> {
         if filter.measurements.is_empty() && filter.excluded.is_empty() {
