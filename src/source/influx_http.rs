@@ -2,8 +2,8 @@
 //!
 //! A partition is one measurement in one shard group, read by one query. Never more than one
 //! group: over several, a server casts a field whose type differs between them, and hides what it
-//! cannot cast. Read rights suffice to find the groups ([`shards`]); where groups overlap, types
-//! are kept apart by other means ([`exact`]). Inside a group the types of an OSS server are exact;
+//! cannot cast. Read rights suffice to find the groups (`shards`); where groups overlap, types
+//! are kept apart by other means (`exact`). Inside a group the types of an OSS server are exact;
 //! each value is nevertheless checked against the types that the server lists for its field.
 //!
 //! Queries show a series under its identity only: what is stored under another spelling of its key
