@@ -219,6 +219,18 @@ impl Column {
         self.present.count()
     }
 
+    /// True where the row has a value.
+    #[inline]
+    pub(crate) fn is_present(&self, row: usize) -> bool {
+        self.present.get(row)
+    }
+
+    /// The values of all rows; what stands in a row that has none means nothing.
+    #[inline]
+    pub(crate) fn values(&self) -> &Values {
+        &self.values
+    }
+
     /// The value in one row, if it is present.
     #[must_use]
     pub fn get(&self, row: usize) -> Option<Value<'_>> {
@@ -230,10 +242,7 @@ impl Column {
             Values::Integer(values) => Value::Integer(values[row]),
             Values::Unsigned(values) => Value::Unsigned(values[row]),
             Values::Boolean(values) => Value::Boolean(values[row]),
-            Values::String { ends, bytes } => {
-                let start = if row == 0 { 0 } else { ends[row - 1] };
-                Value::String(&bytes[start..ends[row]])
-            }
+            Values::String { ends, bytes } => Value::String(string(ends, bytes, row)),
         })
     }
 
@@ -326,8 +335,15 @@ fn put<T: Copy + Default>(values: &mut Vec<T>, row: usize, value: T) {
     values.push(value);
 }
 
+/// The string of one row, from [`Values::String`].
+pub(crate) fn string<'a>(ends: &[usize], bytes: &'a [u8], row: usize) -> &'a [u8] {
+    let start = if row == 0 { 0 } else { ends[row - 1] };
+    &bytes[start..ends[row]]
+}
+
+/// Values of one column, by row.
 #[derive(Debug)]
-enum Values {
+pub(crate) enum Values {
     Float(Vec<f64>),
     Integer(Vec<i64>),
     Unsigned(Vec<u64>),
@@ -356,6 +372,7 @@ impl Values {
 struct Bits(Vec<u64>);
 
 impl Bits {
+    #[inline]
     fn get(&self, at: usize) -> bool {
         self.0.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
     }

@@ -12,7 +12,7 @@ use super::guess::is_plain;
 use super::point::{Clock, Point, blank};
 use super::split::Splitter;
 use super::{KEY_BYTES_MAX, SEPARATOR_BYTES};
-use crate::block::Block;
+use crate::block::{Block, Values, string};
 use crate::series::{Printable, Series};
 use crate::value::Value;
 use crate::window::{TIME_MAX, TIME_MIN};
@@ -39,13 +39,46 @@ struct Name<'b> {
     plain: bool,
     /// Another column has this name and another type.
     shared: bool,
+    /// `,`, the escaped key and `=`, if there is room for them: copied whole and cut off.
+    joined: [u8; JOINED],
+    /// Length of what `joined` holds, 0 if there is no room.
+    length: usize,
 }
+
+/// Most field keys are shorter.
+const JOINED: usize = 32;
 
 impl<'b> Name<'b> {
     fn new(name: &'b [u8], shared: bool) -> Self {
         let mut escaped = Vec::with_capacity(name.len());
         escape(name, FIELD_KEY, &mut escaped);
-        Self { name, plain: is_plain(&escaped), escaped, shared }
+        let whole = [b",", &escaped[..], b"="].concat();
+        let mut joined = [0; JOINED];
+        let mut length = 0;
+        if whole.len() <= JOINED {
+            length = whole.len();
+            joined[..length].copy_from_slice(&whole);
+        }
+        Self { name, plain: is_plain(&escaped), escaped, shared, joined, length }
+    }
+
+    /// True where nothing about this name depends on the row but the length of the series key.
+    fn is_simple(&self) -> bool {
+        self.plain && !self.shared && !self.name.is_empty() && self.name != TIME
+    }
+
+    /// Appends `,`, the escaped key and `=`.
+    #[inline]
+    fn join(&self, out: &mut Vec<u8>) {
+        if self.length > 0 {
+            // Of a length known here, so that it is no call.
+            out.extend_from_slice(&self.joined);
+            out.truncate(out.len() - (JOINED - self.length));
+        } else {
+            out.push(b',');
+            out.extend_from_slice(&self.escaped);
+            out.push(b'=');
+        }
     }
 
     /// Refuses what no server can store under this name.
@@ -71,6 +104,9 @@ impl<'b> Name<'b> {
 pub struct Encoder<'b> {
     block: &'b Block,
     names: Vec<Name<'b>>,
+    /// Most bytes of a series key with which every row may be written the short way; `None` where
+    /// a name forbids it.
+    simple_key_max: Option<usize>,
     checker: Checker,
 }
 
@@ -85,14 +121,13 @@ impl<'b> Encoder<'b> {
             let first = sorted.partition_point(|other| *other < name);
             sorted.get(first + 1).is_some_and(|next| *next == name)
         };
-        Self {
-            block,
-            names: columns
-                .iter()
-                .map(|column| Name::new(&column.field, shared(&column.field)))
-                .collect(),
-            checker: Checker::default(),
-        }
+        let names: Vec<_> =
+            columns.iter().map(|column| Name::new(&column.field, shared(&column.field))).collect();
+        let longest = names.iter().map(|name| name.escaped.len()).max().unwrap_or(0);
+        let simple_key_max = KEY_BYTES_MAX
+            .checked_sub(longest + SEPARATOR_BYTES)
+            .filter(|_| names.iter().all(Name::is_simple));
+        Self { block, names, simple_key_max, checker: Checker::default() }
     }
 
     /// Appends one row, which belongs to `series`, and returns the number of its cells. A row
@@ -109,6 +144,9 @@ impl<'b> Encoder<'b> {
         wanted: Option<&[bool]>,
         out: &mut Vec<u8>,
     ) -> Result<u64, Unwritable> {
+        if let Some(cells) = self.simple_row(series.key(), row, wanted, out) {
+            return Ok(cells);
+        }
         let columns = self.block.columns();
         let names = &self.names;
         let cells = (0..columns.len())
@@ -118,6 +156,76 @@ impl<'b> Encoder<'b> {
         append(out, series.key(), cells, self.block.times()[row], &mut self.checker)
             .inspect_err(|_| out.truncate(start))
     }
+
+    /// [`Encoder::row`] for rows of which nothing needs to be proved: the key is the one that was
+    /// proved last, and every name is simple. `None` leaves the row to the long way, which alone
+    /// refuses, and `out` as it was.
+    fn simple_row(
+        &self,
+        key: &[u8],
+        row: usize,
+        wanted: Option<&[bool]>,
+        out: &mut Vec<u8>,
+    ) -> Option<u64> {
+        let time = self.block.times()[row];
+        if key.len() > self.simple_key_max?
+            || !self.checker.knows(key)
+            || !(TIME_MIN..=TIME_MAX).contains(&time)
+        {
+            return None;
+        }
+        let start = out.len();
+        out.extend_from_slice(key);
+        let mut written = 0;
+        for (at, (column, name)) in self.block.columns().iter().zip(&self.names).enumerate() {
+            if !column.is_present(row) || wanted.is_some_and(|wanted| !wanted[at]) {
+                continue;
+            }
+            name.join(out);
+            if !append_simple_value(out, column.values(), row) {
+                out.truncate(start);
+                return None;
+            }
+            written += 1;
+        }
+        if written == 0 {
+            out.truncate(start);
+            return Some(0);
+        }
+        out[start + key.len()] = b' ';
+        out.push(b' ');
+        out.extend_from_slice(itoa::Buffer::new().format(time).as_bytes());
+        out.push(b'\n');
+        Some(written)
+    }
+}
+
+/// Appends the value of one row; false where it cannot be written.
+#[inline]
+fn append_simple_value(out: &mut Vec<u8>, values: &Values, row: usize) -> bool {
+    match values {
+        Values::Float(values) if values[row].is_finite() => {
+            out.extend_from_slice(zmij::Buffer::new().format_finite(values[row]).as_bytes());
+        }
+        Values::Float(_) | Values::Unsigned(_) => return false,
+        Values::Integer(values) => {
+            out.extend_from_slice(itoa::Buffer::new().format(values[row]).as_bytes());
+            out.push(b'i');
+        }
+        Values::Boolean(values) => append_boolean(out, values[row]),
+        Values::String { ends, bytes } => append_string(out, string(ends, bytes, row)),
+    }
+    true
+}
+
+fn append_boolean(out: &mut Vec<u8>, value: bool) {
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+fn append_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    escape_string(text, out);
+    out.push(b'"');
 }
 
 /// Appends one row from its parts: raw series key, unescaped field keys, nanoseconds.
@@ -182,7 +290,7 @@ fn append<'c, 'n: 'c>(
     out.extend_from_slice(itoa::Buffer::new().format(time).as_bytes());
     out.push(b'\n');
     let line = &out[start..];
-    let sure = plain && checker.knows(line, key);
+    let sure = plain && checker.proves(line, key);
     let cells = cells.map(|(name, value)| (name.name, value));
     if sure || checker.reads_back(line, key, cells, time) {
         return Ok(written);
@@ -227,13 +335,8 @@ fn append_value(out: &mut Vec<u8>, name: &Name<'_>, value: Value<'_>) -> Result<
                 "field {name} is an unsigned integer, which servers take only if built for it"
             )));
         }
-        Value::Boolean(true) => out.extend_from_slice(b"true"),
-        Value::Boolean(false) => out.extend_from_slice(b"false"),
-        Value::String(text) => {
-            out.push(b'"');
-            escape_string(text, out);
-            out.push(b'"');
-        }
+        Value::Boolean(value) => append_boolean(out, value),
+        Value::String(text) => append_string(out, text),
     }
     Ok(())
 }
@@ -247,14 +350,19 @@ struct Checker {
 }
 
 impl Checker {
+    /// True where this key was found to need no further proof.
+    fn knows(&self, key: &[u8]) -> bool {
+        self.known == key && !key.is_empty()
+    }
+
     /// True where the key alone proves the line, given plain field keys.
     ///
     /// Values need no proof: numbers and booleans hold no special byte, and in a string every
     /// quote and backslash is behind a backslash, which both of the server's scanners and its
     /// splitter skip as a pair (at least three bytes follow, so that the splitter's rule about the
     /// end of a text is not met).
-    fn knows(&mut self, line: &[u8], key: &[u8]) -> bool {
-        if self.known == key && !key.is_empty() {
+    fn proves(&mut self, line: &[u8], key: &[u8]) -> bool {
+        if self.knows(key) {
             return true;
         }
         let scan = &mut self.point.key;
