@@ -23,17 +23,18 @@ pub struct Cli {
 
 const EXIT_STATUS: &str = "\
 Locations:
-  FILE, -                                     line protocol: plain, gzip or zstd; - is standard input
+  FILE, -                                     line protocol or an influx_inspect export: plain, gzip
+                                              or zstd; - is standard input
   DIR                                         a gapless archive
   influxdb://[USER@]HOST[:PORT][/DB[/RP]]     InfluxDB 1.x over HTTP (influxdbs:// over HTTPS)
   null:                                       a destination that only counts
 Passwords come from GAPLESS_SOURCE_PASSWORD and GAPLESS_DESTINATION_PASSWORD, or from files.
 
 Exit status:
-  0  identical or complete
+  0  identical, complete, or cast as asked; a dry run that nothing speaks against
   1  differences found (verify), conflicts left (copy)
   2  wrong arguments
-  3  incomplete: something was rejected or cannot be proven, or nothing was compared
+  3  incomplete: something was rejected or cannot be proven, or nothing was compared or read back
   4  failed";
 
 /// The commands.

@@ -19,11 +19,16 @@
 //!   Last-write-wins is resolved in one place, [`block::log`].
 //! - [`digest`] turns blocks into sums of cell hashes by series and hour. Sums know neither order
 //!   nor grouping, so that the same cells have the same digest however they are stored.
-//! - [`compare`] merge-joins the digests of one unit (namespace and shard group) and reads again
-//!   only the places that differ, to tell the cells apart.
+//! - What does not fit in memory goes to disk ([`spill`]): rows of a line file as runs of blocks
+//!   that are merged into one before anything is handed on, digests as sorted runs of leaves.
+//! - [`conflicts`] finds the fields that a shard group of the destination cannot hold with the types
+//!   that they have, before anything is sent; [`source::typed`] then reads the source as decided.
+//! - [`compare`] merge-joins the digests of one unit (namespace and shard group), one range of series
+//!   after the other, and reads again only the places that differ, to tell the cells apart.
 //! - [`copy`] compares, sends what is missing through a [`sink::Sink`], and compares again; it
 //!   succeeds when every cell of the source is found at the destination or accounted for.
-//!   [`verify`] compares and changes nothing; [`cat`] writes line protocol; [`inspect`] counts.
+//!   [`verify`] compares and changes nothing; [`cat`] writes line protocol; [`inspect`] counts;
+//!   [`digests`] sums.
 //!
 //! # Layers
 //!
@@ -44,6 +49,13 @@
 //! Sockets live on the HTTP client's tokio threads and nothing else does. Bytes are worked on by
 //! plain threads ([`pipeline`]): two units at once, and within a unit one reader and several
 //! writers. Bounded channels stand between them all.
+//!
+//! # Memory
+//!
+//! `--memory` is divided: half is for the rows of a line file, a quarter for digests (both sides of
+//! each unit under way), an eighth for batches under way ([`pipeline::Gate`]). Blocks are at most
+//! 2 MiB; those of spilled runs are smaller, since a merge holds one of each run. A single row may be
+//! larger than any of these: a line may take a quarter of the rows' part.
 //!
 //! # What a verdict proves
 //!
