@@ -164,6 +164,18 @@ fn what_statements_name_is_there_with_and_without_rows() {
 }
 
 #[test]
+fn the_statistics_of_a_server_are_taken_only_by_name() {
+    let text = "# DDL\nCREATE DATABASE _internal WITH NAME monitor\nCREATE DATABASE d WITH NAME r\n\
+                # DML\n# CONTEXT-DATABASE:_internal\n# CONTEXT-RETENTION-POLICY:monitor\nm v=1 1\n\
+                # CONTEXT-DATABASE:d\n# CONTEXT-RETENTION-POLICY:r\nm v=2 2\n";
+    let all = read(text);
+    assert_eq!((all.held(), all.stats.other_namespaces), (vec!["d.r: m 1".to_owned()], 1));
+    assert!(all.warnings[0].contains("line 5: rows of _internal"), "{:?}", all.warnings);
+    let one = read_with(text, &Options { namespace: named("_internal", ""), ..options() });
+    assert_eq!((one.held(), one.warnings), (vec!["_internal.monitor: m 1".into()], Vec::new()));
+}
+
+#[test]
 fn a_context_line_ends_with_its_line_whatever_it_holds() {
     for name in ["a=\"b", "a\\", "x y=\"z"] {
         let text = format!(

@@ -369,6 +369,22 @@ impl Influxd {
         backup.args(args).arg(dir).run().expect_status(0)
     }
 
+    /// Has the server write its cache to TSM files, which empties the write-ahead log.
+    #[track_caller]
+    pub fn flush(&self) {
+        let dir = tempfile::tempdir().expect("a dir");
+        self.backup(&["-portable"], dir.path());
+    }
+
+    /// `influx_inspect export ARGS -out OUT` of the server's files, best of a stopped one; it must
+    /// end with 0.
+    #[track_caller]
+    pub fn export(&self, args: &[&str], out: &Path) -> Ran {
+        let (data, wal) = (self.data_dir().join("data"), self.data_dir().join("wal"));
+        let export = Gapless::program(tool("influx_inspect"), ["export", "-datadir"]).arg(data);
+        export.arg("-waldir").arg(wal).args(args).arg("-out").arg(out).run().expect_status(0)
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("influxd.log")
     }
@@ -448,12 +464,18 @@ fn log_tail(log: &str) -> String {
     lines[lines.len().saturating_sub(30)..].join("\n")
 }
 
-/// The stock program `influxd` or `influx`: named by `GAPLESS_INFLUXD` or `GAPLESS_INFLUX`, else as
-/// `tests/run` unpacked it, else of the PATH, where it has to be of version 1.6.7.
+/// The stock program `influxd`, `influx` or `influx_inspect`: named by `GAPLESS_INFLUXD` and so on,
+/// else as `tests/run` unpacked or built it, else of the PATH, where a server and its client have
+/// to be of version 1.6.7.
 fn tool(name: &str) -> PathBuf {
     static INFLUXD: OnceLock<PathBuf> = OnceLock::new();
     static INFLUX: OnceLock<PathBuf> = OnceLock::new();
-    let found = if name == "influxd" { &INFLUXD } else { &INFLUX };
+    static INSPECT: OnceLock<PathBuf> = OnceLock::new();
+    let found = match name {
+        "influxd" => &INFLUXD,
+        "influx" => &INFLUX,
+        _ => &INSPECT,
+    };
     found.get_or_init(|| find_tool(name)).clone()
 }
 
@@ -461,7 +483,13 @@ fn find_tool(name: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(format!("GAPLESS_{}", name.to_ascii_uppercase())) {
         return path.into();
     }
-    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools/usr/bin");
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools");
+    if name == "influx_inspect" {
+        let program = tools.join("bin").join(name);
+        assert!(program.is_file(), "these tests need influx_inspect 1.8.10: run tests/run");
+        return program;
+    }
+    let unpacked = tools.join("usr/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::iter::once(unpacked).chain(std::env::split_paths(&path));
     for program in dirs.map(|dir| dir.join(name)).filter(|program| program.is_file()) {

@@ -32,6 +32,9 @@ const LINE_SHARE: usize = 4;
 /// The types of fields may take one of so many parts besides.
 const TYPES_SHARE: usize = 8;
 
+/// The database in which a server keeps statistics about itself.
+const INTERNAL: &str = "_internal";
+
 /// Why rows behind a comment are rejected.
 const SWALLOWED: &str =
     "a quote in a comment swallows the lines that follow, as it does on a server";
@@ -82,8 +85,12 @@ fn first_line(text: &[u8]) -> &[u8] {
     &text[..memchr::memchr(b'\n', text).unwrap_or(text.len())]
 }
 
-/// True where the names that were asked for, if any, are those of a namespace.
+/// True where the names that were asked for, if any, are those of a namespace. As on a server, the
+/// statistics of a server about itself are wanted only by name.
 fn is_wanted(given: &Namespace, namespace: &Namespace) -> bool {
+    if namespace.database == INTERNAL && given.database.is_empty() {
+        return false;
+    }
     let admits = |given: &str, name: &str| given.is_empty() || given == name;
     admits(&given.database, &namespace.database)
         && admits(&given.retention_policy, &namespace.retention_policy)
@@ -343,6 +350,13 @@ impl<'a> Loader<'a> {
         if let Some(name) = line.strip_prefix(b"# CONTEXT-DATABASE:") {
             namespace.database = self.name_of(None, name, &given.database, number)?;
             namespace.retention_policy.clone_from(&given.retention_policy);
+            if namespace.database == INTERNAL && given.database.is_empty() {
+                self.warned(&format!(
+                    "{}, line {number}: rows of _internal, a server's statistics about itself, are \
+                     left out: --db _internal takes them",
+                    self.name
+                ));
+            }
         } else if let Some(name) = line.strip_prefix(b"# CONTEXT-RETENTION-POLICY:") {
             let database = Some(namespace.database.as_str());
             namespace.retention_policy =
