@@ -298,7 +298,7 @@ fn a_plan_names_the_days_that_hold_rows() {
         days.iter().map(|(start, end)| (start * DAY, end * DAY)).collect()
     };
     let all = Filter::default;
-    assert_eq!(plan(Window::ALL, all()), days(&[(1, 3), (5, 6), (9, 10)]));
+    assert_eq!(plan(Window::ALL, all()), days(&[(1, 2), (2, 3), (5, 6), (9, 10)]));
     let only = Filter { measurements: vec!["b".into()], ..Filter::default() };
     assert_eq!(plan(Window::ALL, only), days(&[(2, 3), (9, 10)]));
     let without = Filter { excluded: vec!["b".into()], ..Filter::default() };

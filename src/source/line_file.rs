@@ -131,7 +131,7 @@ impl Source for LineFile {
         })
     }
 
-    /// The days that hold rows, neighbours in one week joined.
+    /// The days that hold rows.
     fn plan(&self, scope: &Scope) -> Result<Vec<Partition>> {
         let namespace = &scope.namespace;
         let windows = match &self.rows {

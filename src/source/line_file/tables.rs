@@ -3,13 +3,13 @@
 use crate::block::log::{Blocks, RowLog, Table};
 use crate::block::{Block, Limits};
 use crate::error::Result;
-use crate::plan::{Filter, Grid, Partition, SHARD_DURATION};
+use crate::plan::{Filter, Grid, Partition};
 use crate::source::Reader;
 use crate::window::{DAY, Window};
 
-/// Buckets of time in which rows are handed on: of one week, like the shard groups of most
-/// retention policies, whatever the destination's are.
-pub(super) const BUCKET: Grid = Grid { duration: SHARD_DURATION };
+/// Buckets of time in which rows are handed on: of one day, which archives are divided by, and by
+/// which the shard groups of nearly all retention policies can be divided.
+pub(super) const BUCKET: Grid = Grid { duration: DAY };
 
 /// The measurements of one namespace, sorted by raw name.
 #[derive(Debug, Default)]
@@ -100,11 +100,10 @@ impl Tables {
 
 /// The days on which rows stand, neighbours joined.
 fn days(times: &[i64]) -> Vec<Window> {
-    let grid = Grid { duration: DAY };
     let mut days: Vec<Window> = Vec::new();
     for &time in times {
         if days.last().is_none_or(|newest| !newest.contains(time)) {
-            days.push(grid.cell(time));
+            days.push(BUCKET.cell(time));
         }
     }
     join(days.into_iter())
