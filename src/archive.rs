@@ -17,6 +17,7 @@
 use crate::digest::node::Node;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Held, Namespace, RpSettings};
+use crate::types::FieldTypes;
 use crate::value::FieldType;
 use crate::window::{Window, format_time};
 use serde::{Deserialize, Serialize};
@@ -243,6 +244,33 @@ impl Entry {
         }
         self.schema_bytes = bytes;
         self.schema.entry(measurement).or_default().insert(entry);
+    }
+
+    /// Says that there are fields which are not recorded.
+    pub fn cut_schema(&mut self) {
+        self.schema_cut = true;
+    }
+
+    /// The types of the fields of all units, where the schema tells: names in it are printable, and
+    /// what was escaped in one, or could have been, is not known exactly.
+    #[must_use]
+    pub fn field_types(&self) -> Option<FieldTypes> {
+        let exact = |name: &str| !name.contains('\\');
+        let mut types = FieldTypes::new();
+        for (measurement, fields) in &self.schema {
+            for entry in fields {
+                if self.schema_cut || !exact(measurement) || !exact(&entry.field) {
+                    return None;
+                }
+                let known = types.entry(measurement.as_bytes().into()).or_default();
+                let known: &mut Vec<FieldType> =
+                    known.entry(entry.field.as_bytes().into()).or_default();
+                known.push(FieldType::from_name(entry.field_type.as_bytes())?);
+                known.sort_unstable();
+            }
+        }
+        let has_rows = self.units.values().any(|unit| !unit.parts.is_empty());
+        (!types.is_empty() || !has_rows).then_some(types)
     }
 
     /// A unit that overlaps `window`, if there is one.

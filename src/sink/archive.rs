@@ -362,6 +362,9 @@ impl Sink for ArchiveSink {
         for (measurement, field, field_type) in types.fields() {
             self.record_field(namespace, measurement, field, field_type);
         }
+        if types.is_cut() {
+            self.shared.change().contents.entry(namespace.clone()).or_default().cut_schema();
+        }
         self.record_digest(namespace, window, digest)
     }
 }

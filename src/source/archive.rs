@@ -8,7 +8,7 @@
 //! Memory: a chunk of text or one row of at most 64 MiB, a row log of at most 65,536 rows or about
 //! 8 MiB and that row, and the blocks made of it.
 
-use crate::archive::{Contents, Manifest, Part, Shared, Unit, advised, damaged};
+use crate::archive::{Contents, Entry, Manifest, Part, Shared, Unit, advised, damaged};
 use crate::block::log::RowLog;
 use crate::block::{BYTES_MAX, Block, ROWS_MAX};
 use crate::compress::Input;
@@ -17,6 +17,7 @@ use crate::line::decode::{Decoder, Item, Options, Row};
 use crate::line::key;
 use crate::plan::{Held, Namespace, Partition, Scope};
 use crate::source::{Reader, Source};
+use crate::types::FieldTypes;
 use crate::window::Window;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -114,6 +115,11 @@ impl Source for ArchiveSource {
             current: None,
             rows: Rows::new(partition),
         }))
+    }
+
+    fn field_types(&self, scope: &Scope) -> Result<Option<FieldTypes>> {
+        let place = self.shared.read();
+        Ok(place.contents.get(&scope.namespace).and_then(Entry::field_types))
     }
 
     fn cells(&self, namespace: &Namespace, window: Window) -> Option<u64> {
