@@ -403,3 +403,92 @@ impl Bits {
 fn number(count: usize) -> u32 {
     u32::try_from(count).expect("a log within the memory budget has fewer than 2^32 rows")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::log::RowLog;
+
+    /// A block of two series with a field of two types.
+    fn block() -> Block {
+        let mut log = RowLog::default();
+        for key in [&b"m,a=1"[..], b"m,a=2"] {
+            let series = Series::new(key.into(), b"m"[..].into(), Vec::new(), true);
+            let series = log.add_series(Arc::new(series));
+            for time in 0..10 {
+                log.begin_row(series, time);
+                log.push(b"s", Value::String(b"x"));
+                if time % 2 == 0 {
+                    log.push(b"f", Value::Integer(time));
+                }
+                if time > 7 {
+                    log.push(b"f", Value::Float(0.5));
+                }
+            }
+        }
+        log.resolve().blocks(Window::ALL).next().unwrap()
+    }
+
+    fn cells(block: &Block) -> Vec<(String, i64, String, String)> {
+        let mut cells = Vec::new();
+        for (series, rows) in block.runs() {
+            for row in rows {
+                for column in block.columns() {
+                    let Some(value) = column.get(row) else { continue };
+                    let field = String::from_utf8_lossy(&column.field).into_owned();
+                    cells.push((
+                        series.to_string(),
+                        block.times()[row],
+                        field,
+                        format!("{value:?}"),
+                    ));
+                }
+            }
+        }
+        cells
+    }
+
+    #[test]
+    fn a_window_cuts_rows_and_columns_and_nothing_else() {
+        let all = cells(&block());
+        for (start, end) in [(0, 10), (3, 9), (9, 10), (-5, 1), (10, 20), (4, 4)] {
+            let window = Window { start, end };
+            let inside = all.iter().filter(|cell| window.contains(cell.1)).cloned();
+            let cut = block().within(window);
+            let expected: Vec<_> = inside.collect();
+            assert_eq!(cut.as_ref().map(cells).unwrap_or_default(), expected, "{window:?}");
+            let columns = cut.iter().flat_map(|block| block.columns());
+            assert!(columns.into_iter().all(|column| column.cells() > 0));
+        }
+    }
+
+    #[test]
+    fn a_field_gets_one_type_where_that_is_wanted_and_keeps_both_elsewhere() {
+        let mut cast = block();
+        cast.retype(
+            b"f",
+            FieldType::Float,
+            |time| time < 9,
+            |value, _| match value {
+                Value::Integer(4) | Value::String(_) => None,
+                Value::Integer(whole) => {
+                    Some(Value::Float(f64::from(u8::try_from(whole).unwrap())))
+                }
+                other => Some(other),
+            },
+        );
+        let found: Vec<_> = cells(&cast)
+            .into_iter()
+            .filter(|cell| cell.0 == "m,a=2" && cell.2 == "f")
+            .map(|cell| (cell.1, cell.3))
+            .collect();
+        // At 4 it does not fit; at 8 there is a value of the type that is kept.
+        let floats = [(0, "0.0"), (2, "2.0"), (6, "6.0"), (8, "0.5"), (9, "0.5")];
+        assert_eq!(found, floats.map(|(time, value)| (time, format!("Float({value})"))));
+        assert_eq!(cells(&cast).iter().filter(|cell| cell.2 == "s").count(), 20);
+
+        let mut outside = block();
+        outside.retype(b"f", FieldType::Float, |_| false, |_, _| None);
+        assert_eq!(cells(&outside), cells(&block()));
+    }
+}
