@@ -312,6 +312,82 @@ fn rows_of_a_block_are_written_whole() {
     assert_eq!(reason(3), "NaN is an unsupported value for field f");
 }
 
+/// Rows of one block, alike enough that most are written the short way.
+fn rows_of_a_block() -> impl Strategy<Value = Vec<(Vec<u8>, i64, Vec<Field>)>> {
+    let plain_key = prop_oneof![
+        Just(b"m,a=1".to_vec()),
+        Just(b"m,a=2".to_vec()),
+        Just(b"m,b=2,a=1".to_vec()),
+        Just(b"m,time=1".to_vec()),
+        raw_key(),
+    ];
+    let plain_name = prop_oneof![
+        8 => "[a-c]{1,2}|a_name_of_just_thirty_bytes__3|a_name_of_one_more_byte_______1|longer_than_what_is_copied_in_one_piece"
+            .prop_map(String::into_bytes),
+        1 => name(),
+    ];
+    let names = proptest::collection::vec(plain_name, 1..6);
+    let keys = proptest::collection::vec(plain_key, 1..4);
+    (keys, names).prop_flat_map(|(keys, names)| {
+        let fields = proptest::collection::vec((proptest::sample::select(names), stored()), 1..6);
+        let time = prop_oneof![8 => 0..30_i64, 1 => time()];
+        proptest::collection::vec((proptest::sample::select(keys), time, fields), 1..30)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 4_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn rows_of_a_block_are_written_as_each_would_be_alone(
+        rows in rows_of_a_block(),
+        wanted in proptest::option::of(proptest::collection::vec(any::<bool>(), 64)),
+    ) {
+        let mut log = RowLog::default();
+        for (key, time, fields) in &rows {
+            let series = log.add_series(Arc::new(key::parse(key)));
+            log.begin_row(series, *time);
+            for (name, stored) in fields {
+                log.push(name, value(stored));
+            }
+        }
+        for block in log.resolve().blocks(Window::ALL) {
+            check_rows(&block, wanted.as_deref())?;
+        }
+    }
+}
+
+/// Checks each row against the same row written by itself, which nothing was proved of before.
+fn check_rows(block: &Block, wanted: Option<&[bool]>) -> Result<(), TestCaseError> {
+    let mut encoder = encode::Encoder::new(block);
+    let wanted = wanted.map(|wanted| &wanted[..block.columns().len()]);
+    for (series, row) in block.runs().flat_map(|(series, rows)| rows.map(move |row| (series, row)))
+    {
+        let fields: Vec<_> = block
+            .columns()
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| wanted.is_none_or(|wanted| wanted[*at]))
+            .filter_map(|(_, column)| Some((&*column.field, column.get(row)?)))
+            .collect();
+        let mut alone = b"before".to_vec();
+        let expected = match &fields[..] {
+            [] => Ok(0),
+            _ => encode::row(&mut alone, series.key(), &fields, block.times()[row])
+                .map(|()| fields.len() as u64),
+        };
+        let mut out = b"before".to_vec();
+        let written = encoder.row(series, row, wanted, &mut out);
+        prop_assert_eq!(written, expected);
+        prop_assert_eq!(out, alone);
+    }
+    Ok(())
+}
+
 #[test]
 fn only_the_wanted_cells_of_a_row_are_written() {
     let block = block();

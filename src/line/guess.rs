@@ -387,3 +387,88 @@ fn read_time(text: &[u8], at: usize, clock: Clock) -> Option<(usize, i64)> {
     let time = time?.checked_mul(clock.precision.multiplier())?;
     (TIME_MIN..=TIME_MAX).contains(&time).then_some((end, time))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::point::Point;
+    use super::*;
+
+    /// Reads lines one by one, carefully where they are not as was guessed; returns which were.
+    fn guessed(guess: &mut Guess, lines: &[&str]) -> Vec<bool> {
+        let mut point = Point::default();
+        let mut read = |line: &&str| {
+            let text = [line.as_bytes(), b"\nand what follows it in the buffer"].concat();
+            let guessed = guess.read(&text, Clock::default(), &mut point.fields);
+            match guessed {
+                Some(found) => assert_eq!(found.length, line.len()),
+                None => {
+                    point.read(line.as_bytes(), Clock::default()).unwrap();
+                    point.teach(line.as_bytes(), guess);
+                }
+            }
+            guessed.is_some()
+        };
+        lines.iter().map(|line| read(line)).collect()
+    }
+
+    #[test]
+    fn a_line_like_one_before_it_is_guessed_whatever_its_values_are() {
+        let mut guess = Guess::default();
+        let lines = [
+            "m,a=1 f=1,foo=2.5,s=\"x\" 1",
+            "m,a=1 f=-0.12345678901234567,foo=1e9,s=\"a, =b\" -9",
+            "m,a=1 f=123456789i,s=\"\" 1700000000000000000",
+            "m,a=2 f=1 1",
+            "m,a=2 foo=t,s=false 1",
+            "m,a=1 s=1 1",
+        ];
+        assert_eq!(guessed(&mut guess, &lines), [false, true, true, false, true, true]);
+        assert_eq!(guess.key(), b"m,a=1");
+    }
+
+    #[test]
+    fn what_is_new_or_in_another_order_is_learnt_once() {
+        let mut guess = Guess::default();
+        let new = guessed(&mut guess, &["m a=1,c=2 1", "m a=1,b=1,c=2 1", "m a=1,b=1,c=2 1"]);
+        assert_eq!(new, [false, false, true]);
+        let order = guessed(&mut guess, &["m c=1,a=2 1", "m c=1,a=2 1", "m b=1 1"]);
+        assert_eq!(order, [false, true, false]);
+        assert_eq!(guessed(&mut guess, &["m b=1 1", "m a=1,b=2,c=3 1"]), [true, true]);
+    }
+
+    #[test]
+    fn lines_of_which_something_is_to_be_said_are_never_guessed() {
+        for line in [
+            "m,b=2,a=1\\  f=1 1",
+            "m time=1,f=2 1",
+            "m f=1,f=2 1",
+            "m f\\ g=1 1",
+            "m f=\"a\\\"b\" 1",
+            "m f=\"a\nb\" 1",
+            "m  f=1 1",
+        ] {
+            assert_eq!(guessed(&mut Guess::default(), &[line, line, line]), [false; 3], "{line}");
+        }
+        let sorted = guessed(&mut Guess::default(), &["m,b=2,a=1 f=1 1", "m,b=2,a=1 f=1 1"]);
+        assert_eq!(sorted, [false, true]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut guess = Guess::default();
+        for number in 0..2 * PAUSE {
+            let raw = format!("m,host={number} ");
+            guess.learn(
+                raw.as_bytes(),
+                raw.trim_end().as_bytes(),
+                &[format!("f{number}").as_bytes()],
+            );
+            assert!(guess.keys.len() <= KEYS_MAX && guess.bytes.len() <= BYTES_MAX);
+            assert!(guess.names <= NAMES_MAX);
+            assert!(
+                guess.lists.iter().map(|list| list.names.len()).sum::<usize>() == guess.names
+                    || number % 1000 > 0
+            );
+        }
+    }
+}
