@@ -10,7 +10,7 @@ mod sender;
 use self::sender::Sender;
 use crate::compare::{self, Digest, Findings, Missing, Sides, Unit};
 use crate::digest::cell::{KeyHash, SeriesHasher};
-use crate::digest::set::Place;
+use crate::digest::set::{self, DigestSet, Leaf, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{self, Decoder, Item};
 use crate::line::{Precision, key};
@@ -128,8 +128,6 @@ pub fn run(
 /// What was done to one unit so far.
 #[derive(Default)]
 struct Filled {
-    /// Everything that stands in the unit was written by this copy.
-    everything: bool,
     /// Places that were empty and are filled by this copy: whatever stands there, it wrote. Beyond
     /// a limit they are not kept: a value that changes there meanwhile is then a conflict.
     places: HashSet<Place>,
@@ -137,12 +135,6 @@ struct Filled {
     rejected: HashSet<KeyHash>,
     /// The source changed since it was sent.
     moving: bool,
-}
-
-impl Filled {
-    fn filled(&self, place: &Place) -> bool {
-        self.everything || self.places.contains(place)
-    }
 }
 
 /// What a comparison found, and what follows from it.
@@ -216,8 +208,8 @@ impl Copy<'_> {
             let wants = findings.counts.source > 0;
             if wants {
                 let everything = Missing { everything: true, ..Missing::default() };
+                self.note_places(ours, sent)?;
                 let rejected = self.send(unit, &everything, sent)?;
-                sent.everything = true;
                 self.keep_rejected(sent, rejected)?;
             }
             return Ok(Judged { findings, wants, ..Judged::default() });
@@ -228,8 +220,7 @@ impl Copy<'_> {
                 return Ok(());
             }
             wants = true;
-            let room = self.kept_max().saturating_sub(sent.places.len());
-            sent.places.extend(missing.places.iter().take(room));
+            self.keep_places(sent, missing.places.iter().copied());
             let rejected = self.send(unit, missing, sent)?;
             self.keep_rejected(sent, rejected)
         })?;
@@ -239,6 +230,24 @@ impl Copy<'_> {
     /// Places, or cells, of a unit that are kept in memory.
     fn kept_max(&self) -> usize {
         self.options.compare.memory_max / size_of::<Place>()
+    }
+
+    /// Notes all places of the source as filled by this copy. Only where the source takes writes
+    /// meanwhile can a value change there.
+    fn note_places(&self, ours: &Digest, sent: &mut Filled) -> Result<()> {
+        if !self.options.live {
+            return Ok(());
+        }
+        let memory = self.options.compare.memory_max;
+        for range in set::ranges(&ours.set, &DigestSet::default(), memory) {
+            self.keep_places(sent, ours.set.leaves(range)?.iter().map(Leaf::place));
+        }
+        Ok(())
+    }
+
+    fn keep_places(&self, sent: &mut Filled, places: impl Iterator<Item = Place>) {
+        let room = self.kept_max().saturating_sub(sent.places.len());
+        sent.places.extend(places.take(room));
     }
 
     fn keep_rejected(&self, sent: &mut Filled, rejected: HashSet<KeyHash>) -> Result<()> {
@@ -335,7 +344,7 @@ impl Copy<'_> {
     }
 
     fn wants_changed(&self, missing: &Missing, sent: &Filled) -> bool {
-        let ours = || missing.partial.iter().any(|place| sent.filled(place));
+        let ours = || !missing.partial.is_disjoint(&sent.places);
         !missing.changed.is_empty() && (self.options.overwrite || ours())
     }
 
