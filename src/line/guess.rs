@@ -424,6 +424,7 @@ mod tests {
         ];
         assert_eq!(guessed(&mut guess, &lines), [false, true, true, false, true, true]);
         assert_eq!(guess.key(), b"m,a=1");
+        assert_eq!(guessed(&mut guess, &["n,a=1 g=1 1", "n,a=1 g=2 2"]), [false, true]);
     }
 
     #[test]
