@@ -15,7 +15,7 @@ const HOSTS: u32 = 200;
 const CHUNK: usize = 256 << 10;
 
 /// One log a measurement, by its raw name.
-pub type Logs = Vec<(Vec<u8>, RowLog)>;
+pub(crate) type Logs = Vec<(Vec<u8>, RowLog)>;
 
 /// Numbers that wander as measured values do (xorshift64*).
 struct Walk(u64);
@@ -36,7 +36,7 @@ impl Walk {
 }
 
 /// `steps` times of 200 hosts and four measurements, in order of time.
-pub fn lines(steps: u32) -> Vec<u8> {
+pub(crate) fn lines(steps: u32) -> Vec<u8> {
     let mut walk = Walk(42);
     let mut text = String::new();
     let mut counters = vec![0_u64; HOSTS as usize];
@@ -85,7 +85,7 @@ fn host_lines(text: &mut String, walk: &mut Walk, host: u32, counter: u64, time:
 }
 
 /// Decodes lines into one log a measurement, as a reader of a line file does.
-pub fn decode(lines: &[u8]) -> Logs {
+pub(crate) fn decode(lines: &[u8]) -> Logs {
     let mut logs = Logs::new();
     let mut newest = 0;
     let mut decoder = Decoder::new(Options::default());
@@ -115,13 +115,13 @@ pub fn decode(lines: &[u8]) -> Logs {
 }
 
 /// Lines to blocks: decoded, ordered, last-write-wins resolved, copied into columns.
-pub fn blocks(lines: &[u8]) -> Vec<Block> {
+pub(crate) fn blocks(lines: &[u8]) -> Vec<Block> {
     let tables = decode(lines).into_iter().map(|(_, log)| log.resolve());
     tables.flat_map(|table| table.blocks(Window::ALL).collect::<Vec<_>>()).collect()
 }
 
 /// Encodes all rows of all blocks into `out`.
-pub fn encode(blocks: &[Block], out: &mut Vec<u8>) {
+pub(crate) fn encode(blocks: &[Block], out: &mut Vec<u8>) {
     out.clear();
     for block in blocks {
         let mut encoder = Encoder::new(block);
