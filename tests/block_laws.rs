@@ -94,7 +94,7 @@ fn series_key(series: u8) -> String {
 }
 
 fn field_key(field: u8) -> &'static str {
-    ["usage_user", "usage_users", "a", "usage_system_of_this_machine", "ab", "eightbyt"]
+    ["usage_user", "usage_uses", "a", "usage_system_of_this_machine", "ab", "eightbyt"]
         [usize::from(field)]
 }
 

@@ -29,7 +29,6 @@ pub(crate) struct Index {
 
 impl Index {
     /// The hash of what numbers are entered under.
-    #[expect(clippy::cast_possible_truncation, reason = "half of the bits are enough")]
     pub(crate) fn hash(&self, key: &(impl std::hash::Hash + ?Sized)) -> Hash {
         Hash((self.seed.hash_one(key) >> 32) as u32)
     }

@@ -241,9 +241,9 @@ mod tests {
     #[test]
     fn floats_are_rounded_once_at_every_power_and_length() {
         for fraction in 0..=DIGITS_MAX {
-            for power in 0..=DIGITS_MAX {
+            for power in POWERS {
                 for near in 0..3 {
-                    check(POWERS[power].saturating_sub(1).saturating_add(near), fraction);
+                    check(power.saturating_sub(1).saturating_add(near), fraction);
                 }
             }
             for bit in 0..64 {
