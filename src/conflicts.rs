@@ -338,7 +338,9 @@ pub fn refused(conflicts: &[Conflict]) -> Error {
     );
     Error::from(ErrorKind::Data(what)).with_next(
         "nothing was sent: choose --on-type-conflict reject (these cells go to the reject file) or \
-         cast (where it is exact), or leave the measurement out with --exclude",
+         cast (where it is exact), leave the measurement out with --exclude, or, where the types \
+         follow each other in time, give the retention policy at the destination shorter shard \
+         groups before it holds data (SHARD DURATION)",
     )
 }
 

@@ -85,8 +85,13 @@ pub fn open_source(
         }
         Location::Influx(influx) => {
             let client = connect(influx, access, role)?;
-            let (database, rp) = (influx.database.clone(), influx.retention_policy.clone());
-            let source = InfluxHttp::new(Arc::clone(&client), database, rp)?;
+            let mut names = (influx.database.clone(), influx.retention_policy.clone());
+            let asked_for = &options.namespace.database;
+            if role == Role::Source && names.0.is_none() && !asked_for.is_empty() {
+                // A server shows more of a database that is named.
+                names.0 = Some(asked_for.clone());
+            }
+            let source = InfluxHttp::new(Arc::clone(&client), names.0, names.1)?;
             Ok(SourceSide { source: Box::new(source), lines: None, clock: client.clock() })
         }
         Location::Null => Err(Error::usage("null: cannot be read: it stores nothing")),

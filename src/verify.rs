@@ -7,7 +7,7 @@ use crate::digest::node::Node;
 use crate::error::Result;
 use crate::pipeline::{self, Progress, Stage};
 use crate::source::Source;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a comparison of all units found.
 #[derive(Debug, Default)]
@@ -45,7 +45,8 @@ impl Outcome {
     pub fn sort(&mut self, findings_max: usize) {
         self.places.sort_by(|a, b| a.order().cmp(&b.order()));
         self.cells.sort_by(|a, b| {
-            (a.series.key(), a.time, &a.field).cmp(&(b.series.key(), b.time, &b.field))
+            let order = |cell: &CellFinding| (cell.time, Arc::clone(&cell.field));
+            (&a.namespace, a.series.key(), order(a)).cmp(&(&b.namespace, b.series.key(), order(b)))
         });
         self.places.truncate(findings_max);
         self.cells.truncate(findings_max);

@@ -139,21 +139,21 @@ fn an_export_of_two_databases_and_three_rps_goes_into_a_second_server() {
     let refused = gapless(dir.path(), &["copy", "export.gz", &location]).expect_status(4);
     let made = [
         format!(
-            "CREATE DATABASE {} WITH DURATION INF REPLICATION 1 NAME {} (not said by the source: \
+            "CREATE DATABASE {} WITH DURATION INF REPLICATION 1 NAME {}; -- not said by the source: \
              DURATION INF, REPLICATION 1, the server's own SHARD DURATION, that {:?} is the \
-             default retention policy)",
+             default retention policy",
             ident(HOSTILE_DATABASE),
             ident(HOSTILE_RPS[1]),
             HOSTILE_RPS[1],
         ),
         format!(
-            "CREATE RETENTION POLICY {} ON {} DURATION INF REPLICATION 1 (not said by the source: \
-             DURATION INF, REPLICATION 1, the server's own SHARD DURATION)",
+            "CREATE RETENTION POLICY {} ON {} DURATION INF REPLICATION 1; -- not said by the source: \
+             DURATION INF, REPLICATION 1, the server's own SHARD DURATION",
             ident(HOSTILE_RPS[0]),
             ident(HOSTILE_DATABASE),
         ),
-        "CREATE DATABASE \"plain_db\" WITH DURATION INF REPLICATION 1 NAME \"autogen\" (not said \
-         by the source: DURATION INF, REPLICATION 1, the server's own SHARD DURATION)"
+        "CREATE DATABASE \"plain_db\" WITH DURATION INF REPLICATION 1 NAME \"autogen\"; -- not said \
+         by the source: DURATION INF, REPLICATION 1, the server's own SHARD DURATION"
             .to_owned(),
     ];
     let refused = refused.expect_err("nothing was sent").expect_err("gapless copy --create");

@@ -145,6 +145,7 @@ fn copy_live(source: &dyn Source) -> (copy::Outcome, Vec<(i64, f64)>) {
         batch_rows: 100,
         batch_bytes: 1 << 20,
         in_flight_bytes: 8 << 20,
+        cells: None,
         dry_run: false,
         overwrite: false,
         live: true,

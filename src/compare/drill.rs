@@ -96,6 +96,8 @@ impl Group {
 /// Reads the places of a group again and tells their cells apart.
 pub(super) struct Drill<'a> {
     group: &'a Group,
+    /// The namespace, as the source names it.
+    namespace: &'a Namespace,
     /// What was found in each place, with its series once that was met; `source` and `destination`
     /// count what this reading met.
     counts: HashMap<Place, (Counts, Option<Arc<Series>>)>,
@@ -114,9 +116,9 @@ struct Held {
 }
 
 impl<'a> Drill<'a> {
-    pub(super) fn new(group: &'a Group) -> Self {
+    pub(super) fn new(group: &'a Group, namespace: &'a Namespace) -> Self {
         let counts = group.places.iter().map(|place| (place.place, Default::default())).collect();
-        Self { group, counts, held: HashMap::new() }
+        Self { group, namespace, counts, held: HashMap::new() }
     }
 
     pub(super) fn run(
@@ -209,6 +211,7 @@ impl<'a> Drill<'a> {
         }
         if findings.cells.len() < options.findings_max {
             findings.cells.push(CellFinding {
+                namespace: self.namespace.clone(),
                 series: Arc::clone(cell.series),
                 field: Arc::clone(cell.field),
                 time: cell.time,
@@ -231,6 +234,7 @@ impl<'a> Drill<'a> {
             }
             if findings.cells.len() < options.findings_max {
                 findings.cells.push(CellFinding {
+                    namespace: self.namespace.clone(),
                     series: held.series,
                     field: held.field,
                     time: held.time,

@@ -134,6 +134,8 @@ pub enum Class {
 /// A place in which the sides differ, with its counts.
 #[derive(Clone, Debug)]
 pub struct PlaceFinding {
+    /// The namespace, as the source names it.
+    pub namespace: Namespace,
     /// Hash of the series.
     pub hash: SeriesHash,
     /// The measurement, unescaped, where it is known.
@@ -149,14 +151,17 @@ pub struct PlaceFinding {
 impl PlaceFinding {
     /// By what findings are sorted.
     #[must_use]
-    pub fn order(&self) -> (Option<&[u8]>, SeriesHash, Window) {
-        (self.series.as_ref().map(|series| series.key()), self.hash, self.window)
+    pub fn order(&self) -> (&Namespace, Option<&[u8]>, SeriesHash, Window) {
+        let key = self.series.as_ref().map(|series| series.key());
+        (&self.namespace, key, self.hash, self.window)
     }
 }
 
 /// A cell in which the sides differ, with both values.
 #[derive(Clone, Debug)]
 pub struct CellFinding {
+    /// The namespace, as the source names it.
+    pub namespace: Namespace,
     /// The series.
     pub series: Arc<Series>,
     /// Field key, unescaped.
@@ -349,7 +354,7 @@ fn compare_range(
         }
     }
     for group in groups(again, sides) {
-        Drill::new(&group).run(sides, unit, options, &mut findings)?;
+        Drill::new(&group, &unit.source).run(sides, unit, options, &mut findings)?;
     }
     Ok(findings)
 }
@@ -424,7 +429,8 @@ impl Findings {
         if self.places.len() < options.findings_max
             && let Some(window) = hour_window(hour).intersect(unit.window)
         {
-            self.places.push(PlaceFinding { hash, measurement, series, window, counts });
+            let namespace = unit.source.clone();
+            self.places.push(PlaceFinding { namespace, hash, measurement, series, window, counts });
         }
     }
 

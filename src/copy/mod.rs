@@ -22,6 +22,7 @@ use crate::sink::{Ack, Batch, Refusal, Sink};
 use crate::source::{Source, for_each_block};
 use crate::verify;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub struct Options {
     pub batch_bytes: usize,
     /// Bytes of batches under way at once, over all units.
     pub in_flight_bytes: usize,
+    /// Cells of the source in all, where they are known beforehand.
+    pub cells: Option<u64>,
     /// Send what the destination holds with another value, too.
     pub overwrite: bool,
     /// Nothing is stored, whatever the sink says: what is sent is only counted.
@@ -113,7 +116,8 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<Outcome> {
     let (gate, outcome) = (Gate::new(options.in_flight_bytes), Mutex::default());
-    let copy = Copy { source, destination, options, rejects, progress, gate, outcome };
+    let to_send = AtomicU64::new(0);
+    let copy = Copy { source, destination, options, rejects, progress, gate, to_send, outcome };
     progress.units(units.len());
     pipeline::for_each(UNITS_OPEN.min(options.jobs), units, |unit| {
         copy.unit(unit)?;
@@ -157,6 +161,8 @@ struct Copy<'a> {
     rejects: &'a Rejects,
     progress: &'a dyn Progress,
     gate: Gate,
+    /// Cells that were found to be missing so far.
+    to_send: AtomicU64,
     outcome: Mutex<Outcome>,
 }
 
@@ -209,6 +215,7 @@ impl Copy<'_> {
             if wants {
                 let everything = Missing { everything: true, ..Missing::default() };
                 self.note_places(ours, sent)?;
+                self.expect_to_send(findings.counts.source);
                 let rejected = self.send(unit, &everything, sent)?;
                 self.keep_rejected(sent, rejected)?;
             }
@@ -225,6 +232,15 @@ impl Copy<'_> {
             self.keep_rejected(sent, rejected)
         })?;
         Ok(Judged { findings, wants, ..Judged::default() })
+    }
+
+    /// Says how many cells there are to be sent, as far as is known by now.
+    fn expect_to_send(&self, more: u64) {
+        let all = self.to_send.fetch_add(more, Ordering::Relaxed) + more;
+        // Without a total of the source, more units may follow.
+        if self.options.cells.is_some() {
+            self.progress.expect(Stage::Send, all);
+        }
     }
 
     /// Places, or cells, of a unit that are kept in memory.
@@ -266,6 +282,9 @@ impl Copy<'_> {
     /// Reads the destination again until it shows what was sent: a cluster may lag behind what it
     /// acknowledged. What it then holds is recorded.
     fn read_back(&self, ours: &Digest, unit: &Unit, sent: &Filled) -> Result<(Digest, Judged)> {
+        if let Some(cells) = self.options.cells {
+            self.progress.expect(Stage::Verify, cells);
+        }
         let mut pauses = READ_AGAIN.iter();
         loop {
             let theirs = self.digest_destination(unit)?;

@@ -119,7 +119,8 @@ fn eta(amounts: &Amounts, rate: Option<(u64, u64)>) -> Option<u64> {
     let (cells, bytes) = rate?;
     let rate = if amounts.cells_total.is_some() { cells } else { bytes };
     let early = u128::from(done) * 100 < u128::from(total) * u128::from(SHARE_FOR_ETA);
-    (rate > 0 && !early).then(|| (total - done).div_ceil(rate))
+    // Of a stage that is complete nothing follows for the others.
+    (rate > 0 && !early && done < total).then(|| (total - done).div_ceil(rate))
 }
 
 /// Seconds until all stages of which it is known are done: they run beside each other.
@@ -127,11 +128,13 @@ pub(super) fn eta_of_all(views: &[View]) -> Option<u64> {
     views.iter().filter_map(|view| view.eta).max()
 }
 
-/// The stage that the run waits for: the first that is known to be unfinished, else the last that
-/// has begun.
+/// The stage that moves: the last of those that do; else the first that is known to be unfinished,
+/// else the last that has begun.
 pub(super) fn current(views: &[View]) -> Option<&View> {
+    let moves =
+        |view: &&View| view.rate.is_some_and(|rate| rate != (0, 0)) && !view.amounts.is_complete();
     let unfinished = |view: &&View| view.permille.is_some() && !view.amounts.is_complete();
-    views.iter().find(unfinished).or(views.last())
+    views.iter().rfind(moves).or_else(|| views.iter().find(unfinished)).or(views.last())
 }
 
 #[cfg(test)]

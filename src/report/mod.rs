@@ -14,6 +14,7 @@ use crate::conflicts::{Conflict, SetAside};
 use crate::copy;
 use crate::digest::node::Node;
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::Namespace;
 use crate::reject;
 use crate::series::Printable;
 use crate::source::line_file;
@@ -123,6 +124,9 @@ pub struct Report {
     /// What was sent; absent for `verify`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<copy::Sent>,
+    /// Cells that were set aside for their type before anything was compared.
+    #[serde(skip_serializing_if = "no_cells")]
+    pub types_rejected: u64,
     /// How long the copy may take; for a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forecast: Option<Forecast>,
@@ -150,6 +154,11 @@ pub struct Report {
     pub next: Option<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn no_cells(cells: &u64) -> bool {
+    *cells == 0
+}
+
 /// A digest for people and programs.
 #[derive(Debug, Serialize)]
 pub struct Digest {
@@ -163,6 +172,10 @@ pub struct Digest {
 /// A series and hour in which the sides differ.
 #[derive(Debug, Serialize)]
 pub struct Place {
+    /// Database, as the source names it.
+    pub database: String,
+    /// Retention policy, as the source names it.
+    pub retention_policy: String,
     /// Raw series key, printable.
     pub series: String,
     /// First nanosecond.
@@ -176,6 +189,10 @@ pub struct Place {
 /// A cell in which the sides differ.
 #[derive(Debug, Serialize)]
 pub struct Cell {
+    /// Database, as the source names it.
+    pub database: String,
+    /// Retention policy, as the source names it.
+    pub retention_policy: String,
     /// Raw series key, printable.
     pub series: String,
     /// Field key, printable.
@@ -272,6 +289,8 @@ pub struct Context {
     pub window: Window,
     /// What lies outside of what was compared.
     pub not_covered: Vec<String>,
+    /// Only some series were wanted.
+    pub filtered: bool,
     /// What the source's lines held besides.
     pub lines: Option<line_file::Stats>,
     /// Rows that were rejected.
@@ -351,7 +370,7 @@ pub fn of_copy(
         reasons.push("a copy would stop before it sends anything: see --on-type-conflict".into());
     }
     if counts.source == 0 && context.rejects.rows == 0 {
-        reasons.push("the source holds nothing in the window: nothing was compared".into());
+        reasons.push(nothing(&context));
     }
     if counts.changed() > 0 {
         let changed = cells(counts.changed());
@@ -383,10 +402,11 @@ pub fn of_copy(
     }
     let next = match stored {
         Stored::Unseen => next::rerun(&context.command, "verify", None),
-        Stored::Planned => next::without(&context.command, &["--dry-run", "-n"]),
+        Stored::Planned => next_of_plan(&types, sent, counts, &context),
         _ => next_of_copy(verdict, counts, &context),
     };
     let mut report = build("copy", context, outcome.verified, Some(sent), verdict, reasons, next);
+    report.types_rejected = types.counts.rejected;
     report.types = types.conflicts.iter().take(TYPES_MAX).map(type_conflict).collect();
     if stored == Stored::Planned {
         report.forecast = Some(forecast(sent.cells, report.seconds));
@@ -418,6 +438,24 @@ fn type_conflict(conflict: &Conflict) -> TypeConflict {
     }
 }
 
+/// What carries a plan out, if there is anything to do.
+fn next_of_plan(
+    types: &TypesDealtWith,
+    sent: copy::Sent,
+    counts: Counts,
+    context: &Context,
+) -> Option<String> {
+    let option = if types.fails {
+        Some("--on-type-conflict=reject")
+    } else if sent.cells == 0 && counts.changed() > 0 {
+        Some("--overwrite")
+    } else {
+        None
+    };
+    let useful = sent.cells > 0 || option.is_some();
+    useful.then(|| next::without(&context.command, &["--dry-run", "-n"], option)).flatten()
+}
+
 fn next_of_copy(verdict: Verdict, counts: Counts, context: &Context) -> Option<String> {
     match verdict {
         // The server would refuse another type.
@@ -427,6 +465,22 @@ fn next_of_copy(verdict: Verdict, counts: Counts, context: &Context) -> Option<S
         Verdict::Lost => next::rerun(&context.command, "copy", None),
         Verdict::Incomplete if counts.unstable > 0 => next::rerun(&context.command, "copy", None),
         _ => None,
+    }
+}
+
+/// Why nothing was compared.
+fn nothing(context: &Context) -> String {
+    match (context.expired.cells, context.filtered) {
+        (0, false) => "the source holds nothing in the window: nothing was compared".into(),
+        (0, true) => {
+            "nothing in the window matches --measurement, --tag and --exclude: nothing was \
+                      compared"
+                .into()
+        }
+        (expired, _) => {
+            let cells = cells(expired);
+            format!("{cells} older than the destination keeps, and no others: nothing was compared")
+        }
     }
 }
 
@@ -491,6 +545,7 @@ fn build(
         settings_differ: Vec::new(),
         counts: outcome.counts,
         sent,
+        types_rejected: 0,
         forecast: None,
         types: Vec::new(),
         lines: context.lines,
@@ -513,6 +568,8 @@ impl Digest {
 
 fn place(finding: &PlaceFinding) -> Place {
     Place {
+        database: finding.namespace.database.clone(),
+        retention_policy: finding.namespace.retention_policy.clone(),
         series: finding.series.as_ref().map_or_else(
             || format!("(a series that is gone, hash {:032x})", finding.hash.0),
             ToString::to_string,
@@ -526,6 +583,8 @@ fn place(finding: &PlaceFinding) -> Place {
 fn cell(finding: &CellFinding) -> Cell {
     let value = |value: &Option<OwnedValue>| value.as_ref().map(|value| print_value(value.value()));
     Cell {
+        database: finding.namespace.database.clone(),
+        retention_policy: finding.namespace.retention_policy.clone(),
         series: finding.series.to_string(),
         field: Printable(&finding.field).to_string(),
         time: finding.time,
@@ -547,6 +606,19 @@ fn print_value(value: Value<'_>) -> String {
 }
 
 impl Place {
+    /// The namespace and series, for people.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let namespace = Namespace {
+            database: self.database.clone(),
+            retention_policy: self.retention_policy.clone(),
+        };
+        if namespace.is_empty() {
+            return self.series.clone();
+        }
+        format!("{} {}", Printable(namespace.to_string().as_bytes()), self.series)
+    }
+
     /// The hour, for people.
     #[must_use]
     pub fn window(&self) -> String {

@@ -34,11 +34,15 @@ pub(super) fn rerun(arguments: &[String], command: &str, option: Option<&str>) -
     Some(words.map(quote).collect::<Vec<_>>().join(" "))
 }
 
-/// The command line without some words.
-pub(super) fn without(arguments: &[String], left_out: &[&str]) -> Option<String> {
+/// The command line without some words, and perhaps with one more option.
+pub(super) fn without(
+    arguments: &[String],
+    left_out: &[&str],
+    option: Option<&str>,
+) -> Option<String> {
     let command = arguments.first()?.clone();
     let rest = arguments.iter().filter(|word| !left_out.contains(&word.as_str()));
-    rerun(&rest.cloned().collect::<Vec<_>>(), &command, None)
+    rerun(&rest.cloned().collect::<Vec<_>>(), &command, option)
 }
 
 /// A word as a POSIX shell reads it back.

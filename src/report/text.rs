@@ -22,7 +22,7 @@ impl Display for Report {
             Verdict::Counted | Verdict::Sent | Verdict::Planned => {
                 format!("{} cells", figure(self.counts.source))
             }
-            _ => share(self.counts),
+            _ => share(self.counts, self.types_rejected),
         };
         let (minutes, seconds) = split_minutes(self.seconds);
         writeln!(
@@ -45,9 +45,12 @@ impl Report {
     fn differences(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut shown = 0;
         for place in self.places.iter().take(PLACES_SHOWN) {
-            writeln!(f, "  {}   {}   {}", place.series, place.window(), classes(place.counts))?;
+            writeln!(f, "  {}   {}   {}", place.name(), place.window(), classes(place.counts))?;
             let inside = |cell: &&Cell| {
-                cell.series == place.series && (place.start..place.end).contains(&cell.time)
+                cell.series == place.series
+                    && cell.database == place.database
+                    && cell.retention_policy == place.retention_policy
+                    && (place.start..place.end).contains(&cell.time)
             };
             for cell in self.cells.iter().filter(inside).take(CELLS_SHOWN - shown) {
                 writeln!(f, "    {}", describe(cell))?;
@@ -138,6 +141,8 @@ impl Report {
             writeln!(f, "  digest {source} of what was read")
         } else if self.verdict == Verdict::Planned {
             writeln!(f, "  digest {source} of what was read; nothing was written")
+        } else if self.verdict == Verdict::Cast && source == destination {
+            writeln!(f, "  digest {source} on both sides, with what was cast as it was cast")
         } else if source == destination {
             writeln!(f, "  digest {source} on both sides")
         } else {
@@ -191,16 +196,17 @@ fn sent_line(sent: &Sent) -> String {
 }
 
 /// How much of the source is matched, never rounded up to the whole.
-fn share(counts: Counts) -> String {
-    let cells = figure(counts.source);
-    if counts.source == 0 {
+fn share(counts: Counts, set_aside: u64) -> String {
+    let all = counts.source + set_aside;
+    let cells = figure(all);
+    if all == 0 {
         return "0 cells".into();
     }
-    if counts.matched == counts.source {
+    if counts.matched == all {
         return format!("100 % of {cells} cells");
     }
     // In hundredths of a percent, rounded down.
-    let share = u128::from(counts.matched) * 10_000 / u128::from(counts.source);
+    let share = u128::from(counts.matched) * 10_000 / u128::from(all);
     format!("{}.{:02} % of {cells} cells", share / 100, share % 100)
 }
 
@@ -270,6 +276,10 @@ mod tests {
     #[test]
     fn a_share_below_the_whole_is_never_called_100_percent() {
         let counts = Counts { source: 1_000_000, matched: 999_999, ..Counts::default() };
-        assert_eq!(share(counts), "99.99 % of 1,000,000 cells");
+        assert_eq!(share(counts, 0), "99.99 % of 1,000,000 cells");
+        assert_eq!(
+            share(Counts { source: 1, matched: 1, ..Counts::default() }, 1),
+            "50.00 % of 2 cells"
+        );
     }
 }

@@ -6,13 +6,13 @@ use crate::compare::{self, Unit};
 use crate::conflicts::{self, Policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Role, Secret};
-use crate::location::Location;
+use crate::location::{InfluxLocation, Location};
 use crate::pipeline::Progress;
 use crate::plan::{Grid, Held, RpSettings, SHARD_DURATION};
 use crate::progress::Meter;
 use crate::reject::Rejects;
 use crate::report::{Context, Expired, TypesDealtWith};
-use crate::side::{self, Access, SourceSide};
+use crate::side::{self, Access, DestinationSide, SourceSide};
 use crate::source::{Source, line_file};
 use crate::units::{self, Pair, Target};
 use crate::window::{Window, format_time};
@@ -58,6 +58,11 @@ impl Job {
         let window = settings.window;
         let mut job = Self { window, settings, side, rejects, not_covered: Vec::new(), expired };
         job.stop_at_horizon();
+        if let Location::Influx(InfluxLocation { user: Some(user), database: None, .. }) = source {
+            let what =
+                format!("databases that {user:?} may not read: the server does not show them");
+            job.not_covered.push(what);
+        }
         let coverage = job.side.source.coverage();
         job.narrow(coverage, "what lies outside the source archive's own window");
         Ok(job)
@@ -210,6 +215,26 @@ impl Job {
         Ok(TypesDealtWith { conflicts, counts, fails })
     }
 
+    /// Refuses what would be in conflict in databases that would be created: before they are.
+    pub(super) fn refuse_conflicts_of_new(
+        &self,
+        destination: &DestinationSide,
+        pairs: &[Pair],
+    ) -> Result<()> {
+        let Some(reader) = destination.reader().filter(|_| !destination.created().is_empty())
+        else {
+            return Ok(());
+        };
+        let held = destination.held()?;
+        let mut pairs = pairs.to_vec();
+        units::resolve(&mut pairs, &held)?;
+        let units = self.units(&pairs, Some(reader), |pair| Ok(grid(&held, pair)))?;
+        let group = |unit: &Unit| shard_group(&held, &pairs, unit);
+        let (source, filter) = (&*self.side.source, &self.settings.filter);
+        let conflicts = conflicts::find(source, reader, &units, filter, group)?;
+        if conflicts.is_empty() { Ok(()) } else { Err(conflicts::refused(&conflicts)) }
+    }
+
     /// Limits of a comparison of which `parallel` units are under way at once.
     pub(super) fn compare_options(&self, parallel: usize) -> compare::Options {
         compare::Options {
@@ -231,6 +256,7 @@ impl Job {
             command: std::env::args_os().skip(1).map(lossy).collect(),
             window: self.window,
             not_covered: self.not_covered.clone(),
+            filtered: !self.settings.filter.is_empty(),
             lines: self.side.lines.clone(),
             rejects: self.rejects.finish()?,
             elapsed: progress.elapsed(),
@@ -253,6 +279,14 @@ pub(super) fn floor(settings: Option<&RpSettings>, clock: Option<i64>) -> Option
 pub(super) fn grid(held: &[Held], pair: &Pair) -> Grid {
     let settings = units::settings_of(held, &pair.destination).or(pair.source.settings.as_ref());
     settings.map_or(Grid { duration: SHARD_DURATION }, RpSettings::grid)
+}
+
+/// The shard group of the destination in which a unit lies.
+pub(super) fn shard_group(held: &[Held], pairs: &[Pair], unit: &Unit) -> Window {
+    let pair = pairs
+        .iter()
+        .find(|pair| pair.source.namespace == unit.source && pair.destination == unit.destination);
+    pair.map_or(unit.window, |pair| grid(held, pair).cell(unit.window.start))
 }
 
 fn open_side(

@@ -2,12 +2,12 @@
 
 mod job;
 
-use self::job::{Job, access, floor, grid};
+use self::job::{Job, access, floor, grid, shard_group};
 use crate::archive::Header;
 use crate::cat;
 use crate::cli::{CatArgs, CopyArgs, ReadArgs, TwoSides, VerifyArgs};
 use crate::compare::Unit;
-use crate::conflicts;
+use crate::conflicts::{self, Policy};
 use crate::copy;
 use crate::digests;
 use crate::error::{Error, Result};
@@ -59,21 +59,23 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
     let rejects = Rejects::new(sides.common.reject.clone().or_else(default));
     let mut job = Job::open(&sides.common, &source, rejects, progress)?;
     let mut pairs = job.pairs(&target)?;
-    let writing = Writing {
-        missing: match (arguments.create, arguments.dry_run) {
-            (false, _) => Missing::Refuse,
-            (true, false) => Missing::Create,
-            (true, true) => Missing::Say,
-        },
-        dry_run: arguments.dry_run,
-        influx: influx::Options { consistency, gzip: arguments.gzip },
-        header: header(&source, job.window, &pairs),
+    let header = header(&source, job.window, &pairs);
+    let open = |missing, dry_run| {
+        let influx = influx::Options { consistency, gzip: arguments.gzip };
+        let writing = Writing { missing, dry_run, influx, header: header.clone() };
+        side::open_destination(&target, access(sides, Role::Destination)?, writing, &pairs)
     };
-    let access = access(sides, Role::Destination)?;
-    let destination = side::open_destination(&target, access, writing, &pairs)?;
-    for statement in destination.created() {
-        progress.stage(&format!("stage=create statement={statement}"));
-    }
+    let missing = match (arguments.create, arguments.dry_run) {
+        (false, _) => Missing::Refuse,
+        (true, true) => Missing::Say,
+        (true, false) => {
+            if policy == Policy::Fail && matches!(target, Location::Influx(_)) {
+                job.refuse_conflicts_of_new(&open(Missing::Say, true)?, &pairs)?;
+            }
+            Missing::Create
+        }
+    };
+    let destination = open(missing, arguments.dry_run)?;
     let held = destination.held()?;
     units::resolve(&mut pairs, &held)?;
     let settings_differ = side::settings_that_differ(&pairs, &held);
@@ -99,11 +101,9 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
     if arguments.no_read_back {
         writable.reader = None;
     }
-    if let (Some(cells), _) = job.cells(&pairs, None) {
+    let (cells, _) = job.cells(&pairs, None);
+    if let Some(cells) = cells {
         progress.expect(Stage::Read, cells);
-        if writable.reader.is_some() && !arguments.dry_run {
-            progress.expect(Stage::Verify, cells);
-        }
     }
     progress.stage("copy");
     let options = copy::Options {
@@ -112,6 +112,7 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
         batch_rows: BATCH_ROWS,
         batch_bytes: BATCH_BYTES,
         in_flight_bytes: job.settings.memory / IN_FLIGHT_SHARE,
+        cells,
         overwrite: arguments.overwrite,
         dry_run: arguments.dry_run,
         live: job.side.clock.is_some(),
@@ -129,14 +130,6 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
     };
     let report = report::of_copy(job.context(sides, progress)?, outcome, typed, stored);
     Ok(Report { created: destination.created().to_vec(), settings_differ, ..report })
-}
-
-/// The shard group of the destination in which a unit lies.
-fn shard_group(held: &[Held], pairs: &[Pair], unit: &Unit) -> Window {
-    let pair = pairs
-        .iter()
-        .find(|pair| pair.source.namespace == unit.source && pair.destination == unit.destination);
-    pair.map_or(unit.window, |pair| grid(held, pair).cell(unit.window.start))
 }
 
 /// Gives a new archive its name, if it holds what it should.

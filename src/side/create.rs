@@ -101,7 +101,9 @@ impl Step {
     fn line(&self) -> String {
         match self.chosen.as_slice() {
             [] => self.statement.clone(),
-            chosen => format!("{} (not said by the source: {})", self.statement, chosen.join(", ")),
+            chosen => {
+                format!("{}; -- not said by the source: {}", self.statement, chosen.join(", "))
+            }
         }
     }
 }
@@ -264,7 +266,7 @@ mod tests {
         plan(pairs, &there.collect()).unwrap().iter().map(Step::line).collect()
     }
 
-    const CHOSEN: &str = "(not said by the source: DURATION INF, REPLICATION 1, the server's own \
+    const CHOSEN: &str = "; -- not said by the source: DURATION INF, REPLICATION 1, the server's own \
                           SHARD DURATION";
 
     #[test]
@@ -294,16 +296,16 @@ mod tests {
     fn what_is_not_known_is_chosen_and_said() {
         let one = lines(&[pair("d", "x", None)], &[]);
         let made = r#"CREATE DATABASE "d" WITH DURATION INF REPLICATION 1 NAME "x""#;
-        assert_eq!(one, [format!("{made} {CHOSEN})")]);
+        assert_eq!(one, [format!("{made}{CHOSEN}")]);
 
         let two = lines(&[pair("d", "autogen", None), pair("d", "a", None)], &[]);
         assert_eq!(two.len(), 2);
-        assert!(two[0].ends_with("that \"autogen\" is the default retention policy)"), "{two:?}");
-        assert!(!two[1].contains("DEFAULT") && two[1].ends_with(&format!("{CHOSEN})")));
+        assert!(two[0].ends_with("that \"autogen\" is the default retention policy"), "{two:?}");
+        assert!(!two[1].contains("DEFAULT") && two[1].ends_with(CHOSEN));
 
         let there = lines(&[pair("d", "x", None)], &[("d", &["autogen"])]);
         let made = r#"CREATE RETENTION POLICY "x" ON "d" DURATION INF REPLICATION 1"#;
-        assert_eq!(there, [format!("{made} {CHOSEN})")], "the default one stays what it is");
+        assert_eq!(there, [format!("{made}{CHOSEN}")], "the default one stays what it is");
     }
 
     #[test]
@@ -315,8 +317,9 @@ mod tests {
         // The server would make one of that name, which keeps everything.
         let autogen = lines(&[pair("d", "autogen", known(DAY, false))], &[]);
         let made = r#"CREATE DATABASE "d" WITH DURATION 1d REPLICATION 2 SHARD DURATION 1d NAME "#;
-        let chosen = "(not said by the source: that \"autogen\" is the default retention policy)";
-        assert_eq!(autogen, [format!("{made}\"autogen\" {chosen}")]);
+        let chosen =
+            "; -- not said by the source: that \"autogen\" is the default retention policy";
+        assert_eq!(autogen, [format!("{made}\"autogen\"{chosen}")]);
     }
 
     #[test]
