@@ -23,6 +23,8 @@ use std::collections::btree_map::Entry;
 use std::str::FromStr;
 use std::sync::Arc;
 
+/// Most conflicts that are dealt with.
+const CONFLICTS_MAX: usize = 10_000;
 /// Conflicts that are named in an error.
 const NAMED_MAX: usize = 20;
 
@@ -80,6 +82,33 @@ pub struct Conflict {
 }
 
 impl Conflict {
+    /// The conflict of one field in one shard group, if there is one. Where groups overlap, the
+    /// destination may hold several types in one window: what fits one of them is let pass.
+    fn of(
+        part: &Unit,
+        group: &Group,
+        (measurement, field): FieldName,
+        types: &[Occurrence],
+        held: &[FieldType],
+    ) -> Option<Self> {
+        let first = earliest(types)?;
+        let keep = if held.contains(&first) { first } else { *held.first().unwrap_or(&first) };
+        let losing = types.iter().filter(|one| one.field_type != keep);
+        let losing = losing.filter(|one| held.len() < 2 || !held.contains(&one.field_type));
+        let losing: Vec<_> = losing.map(|one| (one.field_type, one.cells)).collect();
+        (!losing.is_empty()).then(|| Self {
+            unit: part.window,
+            group: group.window,
+            source: part.source.clone(),
+            destination: part.destination.clone(),
+            measurement,
+            field,
+            keep,
+            held: !held.is_empty(),
+            losing,
+        })
+    }
+
     /// Cells of types that lose.
     #[must_use]
     pub fn cells(&self) -> u64 {
@@ -124,17 +153,17 @@ pub struct SetAside {
     pub rejected: u64,
 }
 
-/// Finds the conflicts of some units. `group` gives the shard group of a unit, which may reach
-/// beyond it.
+/// Finds the conflicts of some units. `cell` gives the shard group that would be made for a unit,
+/// which may reach beyond it.
 ///
 /// # Errors
-/// Where a side cannot be read or asked.
+/// Where a side cannot be read or asked, or there are too many conflicts to be dealt with.
 pub fn find(
     source: &dyn Source,
     destination: &dyn Source,
     units: &[Unit],
     filter: &Filter,
-    group: impl Fn(&Unit) -> Window,
+    cell: impl Fn(&Unit) -> Window,
 ) -> Result<Vec<Conflict>> {
     let mut suspects: BTreeMap<(&Namespace, &Namespace), Suspects> = BTreeMap::new();
     let mut conflicts = Vec::new();
@@ -147,32 +176,34 @@ pub fn find(
         if !suspects.any() {
             continue;
         }
-        let found = Occurring::read(source, unit, suspects, filter)?;
-        for ((measurement, field), types) in found.0 {
-            let scope = Scope::new(&unit.destination, group(unit), &only(&measurement, filter));
-            let held = match suspects.held(&measurement, &field) {
-                true => destination.types_of(&scope, &measurement, &field)?,
-                false => Vec::new(),
-            };
-            let Some(keep) = held.first().copied().or_else(|| earliest(&types)) else { continue };
-            let losing = types.iter().filter(|one| one.field_type != keep);
-            let losing: Vec<_> = losing.map(|one| (one.field_type, one.cells)).collect();
-            if !losing.is_empty() {
-                conflicts.push(Conflict {
-                    unit: unit.window,
-                    group: group(unit),
-                    source: unit.source.clone(),
-                    destination: unit.destination.clone(),
-                    measurement,
-                    field,
-                    keep,
-                    held: !held.is_empty(),
-                    losing,
-                });
+        for group in suspects.groups(unit.window, cell(unit)) {
+            let part = Unit { window: group.part, ..unit.clone() };
+            let found = Occurring::read(source, &part, suspects, filter)?;
+            for (name, types) in found.0 {
+                let held = suspects.held(destination, &part, &group, &name, filter)?;
+                conflicts.extend(Conflict::of(&part, &group, name, &types, &held));
+            }
+            if conflicts.len() > CONFLICTS_MAX {
+                return Err(too_many());
             }
         }
     }
     Ok(conflicts)
+}
+
+fn too_many() -> Error {
+    let what = "the number of fields in type conflict, by shard group".into();
+    Error::from(ErrorKind::Limit { what, max: CONFLICTS_MAX.to_string() }).with_next(
+        "nothing was sent: leave measurements out with --exclude, or copy a shorter window",
+    )
+}
+
+/// One shard group and the part of a unit that lies in it.
+struct Group {
+    part: Window,
+    window: Window,
+    /// It is there; else it will be made.
+    exists: bool,
 }
 
 /// Fields that have more than one type on both sides together.
@@ -181,6 +212,8 @@ struct Suspects {
     types: Option<FieldTypes>,
     /// What the destination holds.
     held: Option<FieldTypes>,
+    /// The shard groups that the destination has, in order; `None` where it does not say.
+    groups: Option<Vec<Window>>,
 }
 
 impl Suspects {
@@ -199,7 +232,35 @@ impl Suspects {
             outcome => outcome?,
         };
         let types = ours.zip(held.as_ref()).map(|(ours, held)| several(ours, held, filter));
-        Ok(Self { types, held })
+        let groups = match held.as_ref().is_some_and(BTreeMap::is_empty) {
+            true => Some(Vec::new()),
+            false => destination.groups(&unit.destination)?,
+        };
+        Ok(Self { types, held, groups })
+    }
+
+    /// The shard groups in which a window lies: those that are there, which may have been made with
+    /// another duration than the policy has now, and between them those that will be made.
+    fn groups(&self, window: Window, cell: Window) -> Vec<Group> {
+        let Some(groups) = &self.groups else {
+            return vec![Group { part: window, window: cell, exists: true }];
+        };
+        let (mut found, mut at) = (Vec::new(), window.start);
+        for group in groups {
+            let rest = Window { start: at, end: window.end };
+            let Some(part) = group.intersect(rest) else { continue };
+            if at < part.start {
+                let new = Window { start: at, end: part.start };
+                found.push(Group { part: new, window: new, exists: false });
+            }
+            found.push(Group { part, window: *group, exists: true });
+            at = part.end;
+        }
+        if at < window.end {
+            let new = Window { start: at, end: window.end };
+            found.push(Group { part: new, window: new, exists: false });
+        }
+        found
     }
 
     fn any(&self) -> bool {
@@ -211,10 +272,23 @@ impl Suspects {
         types.get(measurement).is_some_and(|fields| fields.contains_key(field))
     }
 
-    /// True where the destination may hold the field.
-    fn held(&self, measurement: &[u8], field: &[u8]) -> bool {
-        let Some(held) = &self.held else { return true };
-        held.get(measurement).is_some_and(|fields| fields.contains_key(field))
+    /// The types that the destination holds of a field in a shard group.
+    fn held(
+        &self,
+        destination: &dyn Source,
+        part: &Unit,
+        group: &Group,
+        (measurement, field): &FieldName,
+        filter: &Filter,
+    ) -> Result<Vec<FieldType>> {
+        let may = self.held.as_ref().is_none_or(|held| {
+            held.get(&**measurement).is_some_and(|fields| fields.contains_key(&**field))
+        });
+        if !may || !group.exists {
+            return Ok(Vec::new());
+        }
+        let scope = Scope::new(&part.destination, group.window, &only(measurement, filter));
+        destination.types_of(&scope, measurement, field)
     }
 
     /// A filter that reads no other measurements, as far as it can be expressed.
@@ -356,11 +430,17 @@ pub fn set_aside(
     rejects: &Rejects,
 ) -> Result<SetAside> {
     let mut counts = SetAside::default();
+    let mut together: BTreeMap<_, Vec<&Conflict>> = BTreeMap::new();
     for conflict in conflicts {
-        let narrow = Filter { tags: filter.tags.clone(), ..only(&conflict.measurement, filter) };
-        let scope = Scope::new(&conflict.source, conflict.unit, &narrow);
+        let place = (&conflict.source, conflict.unit, &conflict.measurement);
+        together.entry(place).or_default().push(conflict);
+    }
+    for ((namespace, window, measurement), conflicts) in together {
+        let narrow = Filter { tags: filter.tags.clone(), ..only(measurement, filter) };
+        let scope = Scope::new(namespace, window, &narrow);
         for_each_block(source, &plan_or_nothing(source, &scope)?, |block| {
-            conflict.set_aside(block, policy, filter, rejects, &mut counts)
+            let mut each = conflicts.iter();
+            each.try_for_each(|one| one.set_aside(block, policy, filter, rejects, &mut counts))
         })?;
     }
     Ok(counts)

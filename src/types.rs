@@ -1,5 +1,4 @@
-//! The types that each field has in one unit, so that a field of two types is seen before anything
-//! is sent: a server keeps one type a field and shard group, and which one would be chance.
+//! The types that fields have: as a place knows them without reading, and as they were met.
 
 use crate::block::Block;
 use crate::series::Series;
@@ -26,17 +25,6 @@ const NAME_BYTES: usize = 64;
 
 /// Types by field key.
 type Fields = BTreeMap<Arc<[u8]>, Vec<FieldType>>;
-
-/// A field that has more than one type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TypeConflict {
-    /// Measurement, unescaped.
-    pub measurement: Box<[u8]>,
-    /// Field key, unescaped.
-    pub field: Arc<[u8]>,
-    /// The types, each once.
-    pub types: Vec<FieldType>,
-}
 
 impl TypeTable {
     /// Adds the columns of a block that have a value in a series that is wanted.
@@ -85,24 +73,6 @@ impl TypeTable {
         self.types.iter().flat_map(|(measurement, fields)| {
             fields.iter().flat_map(move |(field, types)| {
                 types.iter().map(move |field_type| (&**measurement, &**field, *field_type))
-            })
-        })
-    }
-
-    /// The fields that have more than one type here, or another type there.
-    pub fn conflicts_with<'a>(
-        &'a self,
-        other: &'a Self,
-    ) -> impl Iterator<Item = TypeConflict> + 'a {
-        self.types.iter().flat_map(move |(measurement, fields)| {
-            let others = other.types.get(measurement);
-            fields.iter().filter_map(move |(field, types)| {
-                let mut types = types.clone();
-                types.extend(others.and_then(|others| others.get(field)).into_iter().flatten());
-                types.sort_unstable();
-                types.dedup();
-                let (measurement, field) = (measurement.clone(), Arc::clone(field));
-                (types.len() > 1).then_some(TypeConflict { measurement, field, types })
             })
         })
     }

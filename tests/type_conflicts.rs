@@ -171,3 +171,33 @@ fn two_groups_of_a_source_that_become_one_are_found() {
     let created = copy(dir.path(), &from, &same.location("d"), &["--create"]);
     created.expect_status(0).expect_out("IDENTICAL").expect_out("sent 80 cells");
 }
+
+#[test]
+fn groups_that_are_there_count_and_not_what_the_policy_says_now() {
+    let server = Influxd::start();
+    let dir = tempfile::tempdir().unwrap();
+    // A group of a week stays one, although groups are made for days from now on.
+    server.query("CREATE DATABASE shorter WITH SHARD DURATION 7d NAME rp");
+    server.post_write("shorter", "rp", rows(MONDAY, |at| format!("{at}.5")), "ns");
+    server.query("ALTER RETENTION POLICY rp ON shorter SHARD DURATION 1d");
+    let text = rows(MONDAY + 2 * DAY, |at| format!("{at}i"))
+        + &rows(MONDAY + 30 * DAY, |at| format!("{at}i"));
+    let file = written(dir.path(), &text);
+    let location = server.location("shorter/rp");
+    let ran = copy(dir.path(), &file, &location, &[]).expect_status(4);
+    ran.expect_err("20 integer cells, where the destination holds float");
+    assert_eq!(server.count("shorter", ""), 40, "nothing was sent");
+    let ran = copy(dir.path(), &file, &location, &["--on-type-conflict", "cast"]);
+    ran.expect_status(0).expect_out("20 cast, 0 rejected").expect_out("sent 80 cells");
+
+    // Groups of days stay apart, although a group would be made for a week from now on.
+    server.query("CREATE DATABASE longer WITH SHARD DURATION 1d NAME rp");
+    let text = rows(MONDAY, |at| format!("{at}.5"))
+        + &rows(MONDAY + DAY, |at| format!("\"{at}\""))
+        + &rows(MONDAY + 2 * DAY, |at| format!("{at}i"));
+    server.post_write("longer", "rp", text.replace("host=", "there="), "ns");
+    server.query("ALTER RETENTION POLICY rp ON longer SHARD DURATION 7d");
+    let file = written(dir.path(), &text);
+    let ran = copy(dir.path(), &file, &server.location("longer/rp"), &[]).expect_status(0);
+    ran.expect_out("COMPLETE").expect_out("sent 120 cells").expect_out("rejected 0");
+}

@@ -54,8 +54,7 @@ pub struct Options {
     pub dry_run: bool,
     /// The source takes writes while it is read.
     pub live: bool,
-    /// The destination is a server: it keeps one type for a field and shard group, and cannot open
-    /// a shard again whose measurements or fields have names that are not UTF-8.
+    /// The destination is a server: it cannot open a shard again whose measurements or fields have names that are not UTF-8.
     pub server: bool,
 }
 
@@ -208,7 +207,6 @@ impl Copy<'_> {
         unit: &Unit,
         sent: &mut Filled,
     ) -> Result<Judged> {
-        self.refuse_type_conflicts(ours, theirs, unit)?;
         if theirs.set.total().cells == 0 {
             let findings = Findings::all_missing(ours.set.total());
             let wants = findings.counts.source > 0;
@@ -365,25 +363,6 @@ impl Copy<'_> {
     fn wants_changed(&self, missing: &Missing, sent: &Filled) -> bool {
         let ours = || !missing.partial.is_disjoint(&sent.places);
         !missing.changed.is_empty() && (self.options.overwrite || ours())
-    }
-
-    /// A server keeps the type that comes first; with parallel batches that would be chance.
-    fn refuse_type_conflicts(&self, ours: &Digest, theirs: &Digest, unit: &Unit) -> Result<()> {
-        if !self.options.server {
-            return Ok(());
-        }
-        let Some(conflict) = ours.types.conflicts_with(&theirs.types).next() else { return Ok(()) };
-        let types: Vec<&str> = conflict.types.iter().map(|one| one.name()).collect();
-        Err(Error::from(ErrorKind::Data(format!(
-            "field {} of measurement {} is {} in one shard group of {} ({}): the server would \
-             keep one type and refuse the rest",
-            Printable(&conflict.field),
-            Printable(&conflict.measurement),
-            types.join(" and "),
-            unit.destination,
-            unit.window,
-        )))
-        .with_next("make the types agree at the source or the destination, or leave the measurement out with --exclude"))
     }
 
     /// Sends what is missing; returns the cells that were rejected.

@@ -3,7 +3,7 @@
 
 use crate::cli::{Common, Settings, TwoSides};
 use crate::compare::{self, Unit};
-use crate::conflicts::{self, Policy};
+use crate::conflicts::{self, Conflict, Policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Role, Secret};
 use crate::location::{InfluxLocation, Location};
@@ -213,6 +213,22 @@ impl Job {
         }
         let counts = conflicts::set_aside(source, &conflicts, policy, filter, &self.rejects)?;
         Ok(TypesDealtWith { conflicts, counts, fails })
+    }
+
+    /// Cells of types that lose which came to a live source after they were dealt with: they are
+    /// left out of every later reading, and are in no other count.
+    pub(super) fn late_conflicts(
+        &self,
+        destination: Option<&dyn Source>,
+        units: &[Unit],
+        known: &[Conflict],
+        group: impl Fn(&Unit) -> Window,
+    ) -> Result<u64> {
+        let Some(destination) = destination else { return Ok(0) };
+        let (source, filter) = (&*self.side.source, &self.settings.filter);
+        let now = conflicts::find(source, destination, units, filter, group)?;
+        let cells = |conflicts: &[Conflict]| conflicts.iter().map(Conflict::cells).sum::<u64>();
+        Ok(cells(&now).abs_diff(cells(known)))
     }
 
     /// Refuses what would be in conflict in databases that would be created: before they are.

@@ -55,8 +55,9 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
     let (source, target) = sides.locations()?;
     progress.begin("copy", &[("source", &source), ("destination", &target)]);
     side::expect_input(&[&source], progress);
-    let default = || (!arguments.dry_run).then(|| REJECT_FILE.into());
-    let rejects = Rejects::new(sides.common.reject.clone().or_else(default));
+    // A dry run writes nothing.
+    let file = || sides.common.reject.clone().unwrap_or_else(|| REJECT_FILE.into());
+    let rejects = Rejects::new((!arguments.dry_run).then(file));
     let mut job = Job::open(&sides.common, &source, rejects, progress)?;
     let mut pairs = job.pairs(&target)?;
     let header = header(&source, job.window, &pairs);
@@ -101,11 +102,11 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
     if arguments.no_read_back {
         writable.reader = None;
     }
+    progress.stage("copy");
     let (cells, _) = job.cells(&pairs, None);
     if let Some(cells) = cells {
         progress.expect(Stage::Read, cells);
     }
-    progress.stage("copy");
     let options = copy::Options {
         compare: job.compare_options(copy::UNITS_OPEN),
         jobs: job.settings.jobs,
@@ -122,6 +123,12 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
     let outcome = copy::run(&source, writable, &units, &options, &job.rejects, progress)
         .and_then(|outcome| finish(&destination, outcome))
         .map_err(|error| interrupted(&destination, error))?;
+    let mut outcome = outcome;
+    if job.side.clock.is_some() && !typed.conflicts.is_empty() {
+        let group = |unit: &Unit| shard_group(&held, &pairs, unit);
+        let late = job.late_conflicts(destination.reader(), &units, &typed.conflicts, group)?;
+        outcome.verified.counts.unstable += late;
+    }
     let stored = match (&destination, arguments.no_read_back) {
         _ if arguments.dry_run => Stored::Planned,
         (DestinationSide::Null(_), _) => Stored::Nowhere,

@@ -308,6 +308,11 @@ impl Source for InfluxHttp {
         Ok(Some(types.collect()))
     }
 
+    fn groups(&self, namespace: &Namespace) -> Result<Option<Vec<Window>>> {
+        let namespace = self.resolve(namespace)?.0;
+        influxql::shard_groups(&self.client, &namespace.database, &namespace.retention_policy)
+    }
+
     fn types_of(&self, scope: &Scope, measurement: &[u8], field: &[u8]) -> Result<Vec<FieldType>> {
         self.types_in(&scope.namespace, measurement, field, scope.window)
     }

@@ -58,6 +58,15 @@ pub trait Source: Send + Sync {
         Ok(None)
     }
 
+    /// The shard groups that a namespace has, in order; `None` where the place has none, or does not
+    /// say.
+    ///
+    /// # Errors
+    /// Where the place cannot be asked.
+    fn groups(&self, _namespace: &Namespace) -> Result<Option<Vec<Window>>> {
+        Ok(None)
+    }
+
     /// The types with which one field of one measurement really occurs in a scope, whose filter
     /// names the measurement.
     ///
