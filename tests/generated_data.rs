@@ -194,10 +194,10 @@ impl Read {
             let table = log.resolve();
             superseded += table.superseded();
             for block in table.blocks(Window::ALL) {
-                set.add_block(&block, |_| true).unwrap();
+                set.add_block(&block, |_| true).expect("a place for digests");
             }
         }
-        let digest = set.finish().unwrap().total();
+        let digest = set.finish().expect("a place for digests").total();
         Self { rows, cells, superseded, overwritten, digest, times, distances }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Invariants: the items do not depend on how the text is cut into chunks; no more is kept than
 //! one item of at most [`Options::line_bytes_max`], one chunk, and the few megabytes that
-//! [`super::guess`] remembers of the lines before.
+//! `guess` remembers of the lines before.
 
 use super::guess::{Guess, Line};
 use super::point::{Clock, Point, blank};

@@ -254,7 +254,7 @@ fn bars_fit(style: Style, writes_data: bool) -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = || std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     let wanted = match style {
-        Style::Auto => !dumb() && !(writes_data && std::io::stdout().is_terminal()),
+        Style::Auto => !(dumb() || writes_data && std::io::stdout().is_terminal()),
         Style::Bar => true,
         Style::Plain | Style::None => false,
     };

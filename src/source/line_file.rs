@@ -2,8 +2,8 @@
 //!
 //! The input is read once, from its first byte to its last, before anything is handed on: a later
 //! line may supersede an earlier one, and an input that is cut short must not be moved in part. Its
-//! rows stay in memory ([`tables`]) or, where there are more of them than the budget holds, are
-//! spilled to disk ([`spilled`]). They are handed on in the same order either way.
+//! rows stay in memory (`tables`) or, where there are more of them than the budget holds, are
+//! spilled to disk (`spilled`). They are handed on in the same order either way.
 //!
 //! The decoder follows a server, whose comments may run over several lines where they hold a quote.
 //! Here a comment ends with its line, for `# CONTEXT` lines are read by programs that know no other
