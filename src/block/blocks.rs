@@ -169,7 +169,7 @@ impl<'a> Plan<'a> {
             at += rows.len();
         }
         for column in &mut block.columns {
-            column.finish(self.rows);
+            column.fill(self.rows);
         }
         block.sort_columns();
         block

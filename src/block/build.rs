@@ -5,10 +5,9 @@
 //! that come in another order than that of their raw keys are put into it when the block is
 //! finished.
 
-use super::{BYTES_MAX, Bits, Block, Column, ROWS_MAX, Values};
+use super::{BYTES_MAX, Block, Column, ROWS_MAX};
 use crate::series::Series;
 use crate::value::{FieldType, Value};
-use std::ops::Range;
 use std::sync::Arc;
 
 /// A block in the making.
@@ -75,73 +74,17 @@ impl Builder {
         self.bytes = 0;
         let rows = block.rows();
         block.starts.push(rows);
-        block.columns.retain(|column| column.present.0.iter().any(|&word| word != 0));
+        block.columns.retain(|column| column.present.count() > 0);
         for column in &mut block.columns {
             column.fill(rows);
         }
         if !block.series.is_sorted_by_key(|series| series.key()) {
-            block = sorted(&block);
+            let mut runs: Vec<_> = block.runs().collect();
+            runs.sort_by_key(|(series, _)| series.key());
+            block = block.arranged(&runs);
         }
         block.sort_columns();
         (rows > 0).then_some(block)
-    }
-}
-
-/// The same rows with the series in the order of their raw keys.
-fn sorted(block: &Block) -> Block {
-    let mut runs: Vec<(&Arc<Series>, Range<usize>)> = block.runs().collect();
-    runs.sort_by_key(|(series, _)| series.key());
-    let mut out = Block::default();
-    for (series, rows) in &runs {
-        out.series.push(Arc::clone(series));
-        out.starts.push(out.times.len());
-        out.times.extend_from_slice(&block.times[rows.clone()]);
-    }
-    out.starts.push(out.times.len());
-    let column = |column: &Column| {
-        let mut present = Bits::default();
-        if column.present.count() == block.rows() as u64 {
-            present.0.clone_from(&column.present.0);
-        } else {
-            let rows = runs.iter().flat_map(|(_, rows)| rows.clone()).enumerate();
-            rows.filter(|(_, from)| column.present.get(*from)).for_each(|(to, _)| present.set(to));
-        }
-        Column {
-            field: Arc::clone(&column.field),
-            present,
-            values: column.values.reordered(runs.iter().map(|(_, rows)| rows)),
-        }
-    };
-    out.columns = block.columns.iter().map(column).collect();
-    out
-}
-
-impl Values {
-    /// The values of the ranges, one behind the other.
-    fn reordered<'a>(&self, ranges: impl Iterator<Item = &'a Range<usize>>) -> Self {
-        fn each<'a, T: Copy>(
-            values: &[T],
-            ranges: impl Iterator<Item = &'a Range<usize>>,
-        ) -> Vec<T> {
-            let mut out = Vec::with_capacity(values.len());
-            ranges.for_each(|rows| out.extend_from_slice(&values[rows.clone()]));
-            out
-        }
-        match self {
-            Self::Float(values) => Self::Float(each(values, ranges)),
-            Self::Integer(values) => Self::Integer(each(values, ranges)),
-            Self::Unsigned(values) => Self::Unsigned(each(values, ranges)),
-            Self::Boolean(values) => Self::Boolean(each(values, ranges)),
-            Self::String { ends, bytes } => {
-                let (mut new_ends, mut new_bytes) = (Vec::new(), Vec::new());
-                for row in ranges.flat_map(Clone::clone) {
-                    let start = if row == 0 { 0 } else { ends[row - 1] };
-                    new_bytes.extend_from_slice(&bytes[start..ends[row]]);
-                    new_ends.push(new_bytes.len());
-                }
-                Self::String { ends: new_ends, bytes: new_bytes }
-            }
-        }
     }
 }
 

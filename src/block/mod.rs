@@ -12,6 +12,7 @@
 //! [`Limits`] let it be. It is made by [`log::RowLog`], where last-write-wins is resolved, or by
 //! [`build::Builder`] from rows that come in that order already.
 
+mod arrange;
 mod blocks;
 pub mod build;
 pub(crate) mod index;
@@ -22,7 +23,6 @@ mod table;
 
 use crate::series::Series;
 use crate::value::{FieldType, Value};
-use crate::window::Window;
 use log::Cells;
 use std::ops::Range;
 use std::sync::Arc;
@@ -157,32 +157,6 @@ impl Block {
         let order = |column: &Column| (Arc::clone(&column.field), column.field_type());
         self.columns.sort_by_cached_key(order);
     }
-
-    /// The rows inside a window; nothing where there are none. Columns without a value there are
-    /// left out.
-    #[must_use]
-    pub fn within(self, window: Window) -> Option<Self> {
-        if self.times.iter().all(|time| window.contains(*time)) {
-            return (self.rows() > 0).then_some(self);
-        }
-        let mut cut = Self::default();
-        let mut kept = Vec::new();
-        for (series, rows) in self.runs() {
-            let times = &self.times[rows.clone()];
-            let start = rows.start + times.partition_point(|time| *time < window.start);
-            let end = rows.start + times.partition_point(|time| *time < window.end);
-            if start < end {
-                cut.series.push(Arc::clone(series));
-                cut.starts.push(cut.times.len());
-                cut.times.extend_from_slice(&self.times[start..end]);
-                kept.push(start..end);
-            }
-        }
-        cut.starts.push(cut.times.len());
-        let columns = self.columns.iter().map(|column| column.picked(&kept));
-        cut.columns = columns.filter(|column| column.present.count() > 0).collect();
-        (cut.rows() > 0).then_some(cut)
-    }
 }
 
 /// One field of a block.
@@ -267,13 +241,6 @@ impl Column {
         }
     }
 
-    /// Says that all values are set; the rows that have none are absent.
-    fn finish(&mut self, rows: usize) {
-        if let Values::String { ends, bytes } = &mut self.values {
-            ends.resize(rows, bytes.len());
-        }
-    }
-
     /// True where a series of the block that is wanted has a value in the column.
     pub fn is_set(&self, block: &Block, wanted: impl Fn(&Series) -> bool) -> bool {
         let mut rows = block.runs().filter(|(series, _)| wanted(series)).flat_map(|(_, rows)| rows);
@@ -295,18 +262,6 @@ impl Column {
             (_, value) => unreachable!("a {} in a column of another type", value.field_type()),
         }
         self.present.set(row);
-    }
-
-    /// The column with some of its rows only, in order.
-    fn picked(&self, kept: &[Range<usize>]) -> Self {
-        let mut picked = Self::new(Arc::clone(&self.field), self.field_type(), 0);
-        for (at, row) in kept.iter().cloned().flatten().enumerate() {
-            if let Some(value) = self.get(row) {
-                picked.set(at, value);
-            }
-        }
-        picked.fill(kept.iter().map(ExactSizeIterator::len).sum());
-        picked
     }
 
     /// Gives the column `rows` rows, the new ones absent.
@@ -408,6 +363,7 @@ fn number(count: usize) -> u32 {
 mod tests {
     use super::*;
     use crate::block::log::RowLog;
+    use crate::window::Window;
 
     /// A block of two series with a field of two types.
     fn block() -> Block {
