@@ -287,7 +287,9 @@ impl Suspects {
         if !may || !group.exists {
             return Ok(Vec::new());
         }
-        let scope = Scope::new(&part.destination, group.window, &only(measurement, filter));
+        // Whatever series has the field there gives it its type.
+        let any = Filter { excluded: Vec::new(), tags: Vec::new(), ..filter.only(measurement) };
+        let scope = Scope::new(&part.destination, group.window, &any);
         destination.types_of(&scope, measurement, field)
     }
 
@@ -376,14 +378,6 @@ impl Occurring {
     }
 }
 
-fn only(measurement: &[u8], filter: &Filter) -> Filter {
-    let name = std::str::from_utf8(measurement).ok().map(str::to_owned);
-    let given = || filter.measurements.clone();
-    // Whatever series has the field there gives it its type.
-    let measurements = name.map_or_else(given, |name| vec![name]);
-    Filter { measurements, excluded: Vec::new(), tags: Vec::new() }
-}
-
 /// The rules by which a source is read so that no conflict is left.
 #[must_use]
 pub fn rules(conflicts: &[Conflict], policy: Policy) -> Vec<Rule> {
@@ -436,8 +430,7 @@ pub fn set_aside(
         together.entry(place).or_default().push(conflict);
     }
     for ((namespace, window, measurement), conflicts) in together {
-        let narrow = Filter { tags: filter.tags.clone(), ..only(measurement, filter) };
-        let scope = Scope::new(namespace, window, &narrow);
+        let scope = Scope::new(namespace, window, &filter.only(measurement));
         for_each_block(source, &plan_or_nothing(source, &scope)?, |block| {
             let mut each = conflicts.iter();
             each.try_for_each(|one| one.set_aside(block, policy, filter, rejects, &mut counts))

@@ -39,17 +39,20 @@ pub type Fields = BTreeMap<Vec<u8>, Vec<FieldType>>;
 /// InfluxQL is read as UTF-8, a carriage return becomes a line feed, and NUL is the end of input.
 #[must_use]
 pub fn quote(name: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(name).ok()?;
-    let mut out = String::from("\"");
+    enclosed(std::str::from_utf8(name).ok()?, '"')
+}
+
+fn enclosed(text: &str, mark: char) -> Option<String> {
+    let mut out = String::from(mark);
     for character in text.chars() {
         match character {
             '\r' | '\0' => return None,
             '\n' => out.push_str("\\n"),
-            '"' | '\\' => out.extend(['\\', character]),
+            _ if character == mark || character == '\\' => out.extend(['\\', character]),
             _ => out.push(character),
         }
     }
-    out.push('"');
+    out.push(mark);
     Some(out)
 }
 
@@ -62,17 +65,7 @@ fn quote_name(what: &str, name: &str) -> Result<String> {
 /// Encodes text as a string literal; `None` where quotes cannot express it.
 #[must_use]
 pub fn literal(text: &str) -> Option<String> {
-    let mut out = String::from("'");
-    for character in text.chars() {
-        match character {
-            '\r' | '\0' => return None,
-            '\n' => out.push_str("\\n"),
-            '\'' | '\\' => out.extend(['\\', character]),
-            _ => out.push(character),
-        }
-    }
-    out.push('\'');
-    Some(out)
+    enclosed(text, '\'')
 }
 
 /// ` AND "k"::tag = 'v'` for each of the tags that a statement can express exactly, ready to stand

@@ -105,6 +105,17 @@ impl Filter {
         (self.measurements.is_empty() || names(&self.measurements)) && !names(&self.excluded)
     }
 
+    /// The same for one measurement, as far as it can be expressed: else other measurements pass
+    /// as before.
+    #[must_use]
+    pub fn only(&self, measurement: &[u8]) -> Self {
+        let mut only = self.clone();
+        if let Ok(name) = std::str::from_utf8(measurement) {
+            only.measurements = vec![name.to_owned()];
+        }
+        only
+    }
+
     /// True where this series is wanted.
     #[must_use]
     pub fn admits(&self, series: &Series) -> bool {

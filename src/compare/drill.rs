@@ -129,12 +129,12 @@ impl<'a> Drill<'a> {
         findings: &mut Findings,
     ) -> Result<()> {
         let Some(window) = self.group.window.intersect(unit.window) else { return Ok(()) };
-        let filter = only(self.group.measurement.as_deref(), &options.filter);
+        let filter = &options.filter;
         for window in self.group.slices(window) {
-            self.each_cell(sides.destination, &unit.destination, window, &filter, |this, cell| {
+            self.each_cell(sides.destination, &unit.destination, window, filter, |this, cell| {
                 this.hold(cell);
             })?;
-            self.each_cell(sides.source, &unit.source, window, &filter, |this, cell| {
+            self.each_cell(sides.source, &unit.source, window, filter, |this, cell| {
                 this.meet(cell, options, findings);
             })?;
             self.extras(options, findings);
@@ -311,15 +311,6 @@ impl<'a> Drill<'a> {
     }
 }
 
-/// A filter that admits no other measurement, where it can be expressed.
-pub(super) fn only(measurement: Option<&[u8]>, filter: &Filter) -> Filter {
-    let mut filter = filter.clone();
-    if let Some(name) = measurement.and_then(|name| std::str::from_utf8(name).ok()) {
-        filter.measurements = vec![name.to_owned()];
-    }
-    filter
-}
-
 /// The partitions of one measurement, or of all where it is unknown.
 pub(super) fn partitions_of(
     side: &dyn Source,
@@ -328,8 +319,10 @@ pub(super) fn partitions_of(
     window: Window,
     filter: &Filter,
 ) -> Result<Vec<Partition>> {
-    let mut partitions = plan_or_nothing(side, &Scope::new(namespace, window, filter))?;
-    let Some(name) = measurement else { return Ok(partitions) };
+    let Some(name) = measurement else {
+        return plan_or_nothing(side, &Scope::new(namespace, window, filter));
+    };
+    let mut partitions = plan_or_nothing(side, &Scope::new(namespace, window, &filter.only(name)))?;
     partitions.retain(|one| one.measurement.as_ref().is_none_or(|other| other == name));
     for partition in &mut partitions {
         partition.measurement = Some(name.to_vec());

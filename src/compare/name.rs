@@ -1,7 +1,7 @@
 //! Finds the series of places that are known by their hash only: they are read once more, as far as
 //! it takes to meet them.
 
-use super::drill::{only, partitions_of};
+use super::drill::partitions_of;
 use super::{PlaceFinding, Sides, Unit};
 use crate::digest::cell::{SeriesHash, SeriesHasher};
 use crate::error::Result;
@@ -64,18 +64,18 @@ impl Search {
         found: &mut HashMap<SeriesHash, Option<Arc<Series>>>,
     ) -> Result<()> {
         let measurement = self.measurement.as_deref();
-        let filter = only(measurement, filter);
-        for partition in partitions_of(side, measurement, namespace, self.window, &filter)? {
+        for partition in partitions_of(side, measurement, namespace, self.window, filter)? {
             let mut reader = side.open(&partition)?;
-            while wanted > 0
-                && let Some(block) = reader.next_block()?
-            {
+            while let Some(block) = reader.next_block()? {
                 for (series, _) in block.runs() {
                     let hash = SeriesHasher::new(series).series();
                     if let Some(slot @ None) = found.get_mut(&hash) {
                         *slot = Some(Arc::clone(series));
                         wanted = wanted.saturating_sub(1);
                     }
+                }
+                if wanted == 0 {
+                    return Ok(());
                 }
             }
         }

@@ -196,6 +196,16 @@ impl Job {
         Ok(units)
     }
 
+    fn conflicts(
+        &self,
+        destination: &dyn Source,
+        units: &[Unit],
+        group: impl Fn(&Unit) -> Window,
+    ) -> Result<Vec<Conflict>> {
+        let (source, filter) = (&*self.side.source, &self.settings.filter);
+        conflicts::find(source, destination, units, filter, group)
+    }
+
     /// Finds the fields that the destination cannot hold as they are, and does what was chosen.
     pub(super) fn deal_with_types(
         &self,
@@ -206,7 +216,7 @@ impl Job {
         dry_run: bool,
     ) -> Result<TypesDealtWith> {
         let (source, filter) = (&*self.side.source, &self.settings.filter);
-        let conflicts = conflicts::find(source, destination, units, filter, group)?;
+        let conflicts = self.conflicts(destination, units, group)?;
         let fails = policy == Policy::Fail && !conflicts.is_empty();
         if fails && !dry_run {
             return Err(conflicts::refused(&conflicts));
@@ -225,8 +235,7 @@ impl Job {
         group: impl Fn(&Unit) -> Window,
     ) -> Result<u64> {
         let Some(destination) = destination else { return Ok(0) };
-        let (source, filter) = (&*self.side.source, &self.settings.filter);
-        let now = conflicts::find(source, destination, units, filter, group)?;
+        let now = self.conflicts(destination, units, group)?;
         let cells = |conflicts: &[Conflict]| conflicts.iter().map(Conflict::cells).sum::<u64>();
         Ok(cells(&now).abs_diff(cells(known)))
     }
@@ -246,8 +255,7 @@ impl Job {
         units::resolve(&mut pairs, &held)?;
         let units = self.units(&pairs, Some(reader), |pair| Ok(grid(&held, pair)))?;
         let group = |unit: &Unit| shard_group(&held, &pairs, unit);
-        let (source, filter) = (&*self.side.source, &self.settings.filter);
-        let conflicts = conflicts::find(source, reader, &units, filter, group)?;
+        let conflicts = self.conflicts(reader, &units, group)?;
         if conflicts.is_empty() { Ok(()) } else { Err(conflicts::refused(&conflicts)) }
     }
 

@@ -92,11 +92,11 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
         return Ok(Report { settings_differ, ..report });
     };
     let mut typed = TypesDealtWith::default();
+    let group = |unit: &Unit| shard_group(&held, &pairs, unit);
     if destination.is_server()
         && let Some(reader) = destination.reader()
     {
         progress.stage("plan");
-        let group = |unit: &Unit| shard_group(&held, &pairs, unit);
         typed = job.deal_with_types(reader, &units, policy, group, arguments.dry_run)?;
     }
     if arguments.no_read_back {
@@ -120,12 +120,10 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
         server: destination.is_server(),
     };
     let source = Typed::new(&*job.side.source, conflicts::rules(&typed.conflicts, policy));
-    let outcome = copy::run(&source, writable, &units, &options, &job.rejects, progress)
+    let mut outcome = copy::run(&source, writable, &units, &options, &job.rejects, progress)
         .and_then(|outcome| finish(&destination, outcome))
         .map_err(|error| interrupted(&destination, error))?;
-    let mut outcome = outcome;
     if job.side.clock.is_some() && !typed.conflicts.is_empty() {
-        let group = |unit: &Unit| shard_group(&held, &pairs, unit);
         let late = job.late_conflicts(destination.reader(), &units, &typed.conflicts, group)?;
         outcome.verified.counts.unstable += late;
     }

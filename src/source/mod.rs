@@ -74,16 +74,14 @@ pub trait Source: Send + Sync {
     /// Where the place cannot be read or asked, or the namespace does not exist.
     fn types_of(&self, scope: &Scope, measurement: &[u8], field: &[u8]) -> Result<Vec<FieldType>> {
         let mut types = Vec::new();
-        for partition in self.plan(scope)? {
-            let mut reader = self.open(&partition)?;
-            while let Some(block) = reader.next_block()? {
-                let wanted = |series: &Series| series.measurement() == measurement;
-                let columns = block.columns().iter().filter(|column| *column.field == *field);
-                types.extend(
-                    columns.filter(|column| column.is_set(&block, wanted)).map(Column::field_type),
-                );
-            }
-        }
+        for_each_block(self, &self.plan(scope)?, |block| {
+            let wanted = |series: &Series| series.measurement() == measurement;
+            let columns = block.columns().iter().filter(|column| *column.field == *field);
+            types.extend(
+                columns.filter(|column| column.is_set(block, wanted)).map(Column::field_type),
+            );
+            Ok(())
+        })?;
         types.sort_unstable();
         types.dedup();
         Ok(types)
@@ -125,7 +123,7 @@ pub fn plan_or_nothing(side: &dyn Source, scope: &Scope) -> Result<Vec<Partition
 /// # Errors
 /// Where the side cannot be read, or `each` fails.
 pub fn for_each_block(
-    side: &dyn Source,
+    side: &(impl Source + ?Sized),
     partitions: &[Partition],
     mut each: impl FnMut(&Block) -> Result<()>,
 ) -> Result<()> {

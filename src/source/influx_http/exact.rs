@@ -13,6 +13,7 @@ use super::rows::{Named, type_of};
 use super::{InfluxHttp, Schema, list};
 use crate::error::{Error, ErrorKind, Result};
 use crate::influxql::{self, Fields};
+use crate::msgpack::{Fragment, Row};
 use crate::plan::Namespace;
 use crate::series::Printable;
 use crate::value::FieldType;
@@ -196,17 +197,17 @@ impl InfluxHttp {
         };
         let from = influxql::namespace(&namespace.database, &namespace.retention_policy)?;
         let place = Place { from: &from, measurement, window };
-        let asked: Vec<(FieldType, String)> = match self.named(&namespace, place, &schema)? {
-            None => vec![(FieldType::Float, "field".into())],
+        // What stands behind `::`, and the types that values asked for so may have.
+        let asked: Vec<(&str, Vec<FieldType>)> = match self.named(&namespace, place, &schema)? {
+            None => vec![("field", listed.clone())],
             Some(named) => {
                 let own = named.into_iter().filter(|(name, _)| **name == *field);
-                own.map(|(_, one)| (one, one.name().to_owned())).collect()
+                own.map(|(_, one)| (one.name(), vec![one])).collect()
             }
         };
         let mut found = Vec::new();
-        for (one, word) in asked {
-            let types = if word == "field" { &listed[..] } else { &[one] };
-            found.extend(self.first_type(place, field, &word, types)?);
+        for (word, types) in asked {
+            found.extend(self.first_type(place, field, word, &types)?);
         }
         found.sort_unstable();
         Ok(found)
@@ -227,9 +228,7 @@ impl InfluxHttp {
             influxql::measurement(measurement),
             influxql::within(window)
         );
-        let step = |found: &mut Option<FieldType>, fragment: &_, row: &_| {
-            let fragment: &crate::msgpack::Fragment = fragment;
-            let row: &crate::msgpack::Row = row;
+        let step = |found: &mut Option<FieldType>, fragment: &Fragment, row: &Row| {
             if fragment.name == measurement && found.is_none() {
                 let cell = row.cell(1);
                 *found = Some(type_of(cell, types).ok_or_else(|| {
