@@ -3,10 +3,10 @@
 //! The figure of the whole is the one that `copy` and `verify` print for the same data.
 
 use super::Digest;
-use super::text::figure;
+use super::text::{figure, left_out};
 use crate::digest::node::Node;
 use crate::digests::Digests;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::plan;
 use crate::series::Printable;
 use crate::window::{Window, format_time};
@@ -105,9 +105,7 @@ impl Digested {
     /// # Errors
     /// Where it cannot be expressed, which would be a defect.
     pub fn json(&self) -> Result<String> {
-        let text = serde_json::to_string_pretty(self)
-            .map_err(|error| ErrorKind::Data(format!("the report cannot be written: {error}")))?;
-        Ok(text + "\n")
+        super::json(self)
     }
 
     /// True where there is no cell in the scope.
@@ -123,23 +121,14 @@ impl Display for Digested {
             writeln!(f, "{}   {:>17} cells   {name}", digest.digest, figure(digest.node.cells))
         };
         for namespace in &self.namespaces {
-            let names = plan::Namespace {
-                database: namespace.database.clone(),
-                retention_policy: namespace.retention_policy.clone(),
-            };
-            let names = Printable(names.to_string().as_bytes()).to_string();
+            let names = super::names(&namespace.database, &namespace.retention_policy);
             for one in &namespace.measurements {
                 line(&one.digest, &format!("{names} {}", one.name))?;
             }
             line(&namespace.digest, &names)?;
         }
         line(&self.digest, &self.source)?;
-        if self.rejected > 0 {
-            writeln!(f, "rejected {}: they are in no digest", figure(self.rejected))?;
-        }
-        for remark in &self.not_covered {
-            writeln!(f, "not covered: {remark}")?;
-        }
+        left_out(f, self.rejected, "digest", &self.not_covered)?;
         let window = Window { start: self.start, end: self.end };
         if window != Window::ALL {
             writeln!(f, "window {} to {}", format_time(self.start), format_time(self.end))?;

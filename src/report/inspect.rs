@@ -3,8 +3,8 @@
 //!
 //! Names are made printable. A count of series that stopped at a limit says so in both forms.
 
-use super::text::figure;
-use crate::error::{ErrorKind, Result};
+use super::text::{figure, left_out};
+use crate::error::Result;
 use crate::inspect::{Count, MeasurementFacts, NamespaceFacts};
 use crate::series::Printable;
 use crate::window::{Window, format_time};
@@ -172,9 +172,7 @@ impl Inspection {
     /// # Errors
     /// Where it cannot be expressed, which would be a defect.
     pub fn json(&self) -> Result<String> {
-        let text = serde_json::to_string_pretty(self)
-            .map_err(|error| ErrorKind::Data(format!("the report cannot be written: {error}")))?;
-        Ok(text + "\n")
+        super::json(self)
     }
 
     /// True where there is no cell in the scope.
@@ -202,13 +200,7 @@ impl Display for Inspection {
         if self.is_empty() {
             writeln!(f, "{} holds nothing in the window", self.source)?;
         }
-        if self.rejected > 0 {
-            writeln!(f, "rejected {}: they are in no count", figure(self.rejected))?;
-        }
-        for remark in &self.not_covered {
-            writeln!(f, "not covered: {remark}")?;
-        }
-        Ok(())
+        left_out(f, self.rejected, "count", &self.not_covered)
     }
 }
 
@@ -247,11 +239,7 @@ fn write_table(f: &mut Formatter<'_>, table: &[[String; 7]]) -> fmt::Result {
 
 impl Namespace {
     fn name(&self) -> String {
-        let names = crate::plan::Namespace {
-            database: self.database.clone(),
-            retention_policy: self.retention_policy.clone(),
-        };
-        printable(names.to_string())
+        super::names(&self.database, &self.retention_policy)
     }
 
     /// The length of its shard groups, for people.

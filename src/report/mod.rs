@@ -560,6 +560,20 @@ fn build(
     }
 }
 
+/// JSON, ended by a line feed.
+fn json(report: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(report)
+        .map_err(|error| ErrorKind::Data(format!("the report cannot be written: {error}")))?;
+    Ok(text + "\n")
+}
+
+/// The names of a namespace, printable.
+fn names(database: &str, retention_policy: &str) -> String {
+    let (database, retention_policy) = (database.to_owned(), retention_policy.to_owned());
+    let names = Namespace { database, retention_policy }.to_string();
+    Printable(names.as_bytes()).to_string()
+}
+
 impl Digest {
     fn of(node: Node) -> Self {
         Self { digest: node.to_string(), node }
@@ -609,14 +623,10 @@ impl Place {
     /// The namespace and series, for people.
     #[must_use]
     pub fn name(&self) -> String {
-        let namespace = Namespace {
-            database: self.database.clone(),
-            retention_policy: self.retention_policy.clone(),
-        };
-        if namespace.is_empty() {
+        if self.database.is_empty() && self.retention_policy.is_empty() {
             return self.series.clone();
         }
-        format!("{} {}", Printable(namespace.to_string().as_bytes()), self.series)
+        format!("{} {}", names(&self.database, &self.retention_policy), self.series)
     }
 
     /// The hour, for people.
@@ -632,9 +642,7 @@ impl Report {
     /// # Errors
     /// Where it cannot be expressed, which would be a defect.
     pub fn json(&self) -> Result<String> {
-        let text = serde_json::to_string_pretty(self)
-            .map_err(|error| ErrorKind::Data(format!("the report cannot be written: {error}")))?;
-        Ok(text + "\n")
+        json(self)
     }
 
     /// Writes the JSON to a file, whole or not at all.

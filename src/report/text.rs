@@ -243,6 +243,19 @@ fn describe(cell: &Cell) -> String {
     format!("{} at {time}: {class}: source {source}, destination {destination}", cell.field)
 }
 
+/// The lines that say what a list of counts or digests does not hold.
+pub(super) fn left_out(
+    f: &mut Formatter<'_>,
+    rejected: u64,
+    list: &str,
+    not_covered: &[String],
+) -> fmt::Result {
+    if rejected > 0 {
+        writeln!(f, "rejected {}: they are in no {list}", figure(rejected))?;
+    }
+    not_covered.iter().try_for_each(|remark| writeln!(f, "not covered: {remark}"))
+}
+
 /// A count with a comma every three digits.
 #[must_use]
 pub fn figure(count: u64) -> String {
