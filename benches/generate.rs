@@ -6,9 +6,10 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a command")]
 
+mod command;
 mod devops;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use devops::{Generator, Options};
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -25,17 +26,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().skip(1).all(|argument| argument == "--bench") {
-        print!("{}", Cli::command().render_help());
-        return ExitCode::SUCCESS;
-    }
-    match run(&Cli::parse().options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("generate: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    command::main(|cli: &Cli| run(&cli.options))
 }
 
 fn run(options: &Options) -> Result<(), String> {

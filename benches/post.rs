@@ -7,7 +7,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a command")]
 
-use clap::{CommandFactory, Parser};
+mod command;
+
+use clap::Parser;
 use gapless::line::decode::{Decoder, Item, Options as LineOptions};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -50,17 +52,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().skip(1).all(|argument| argument == "--bench") {
-        print!("{}", Cli::command().render_help());
-        return ExitCode::SUCCESS;
-    }
-    match run(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("post: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    command::main(run)
 }
 
 fn run(cli: &Cli) -> Result<(), String> {

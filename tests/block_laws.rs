@@ -2,64 +2,36 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod line_tools;
+
 use gapless::block::log::RowLog;
 use gapless::block::{Block, Limits};
 use gapless::line::key;
-use gapless::value::{FieldType, Value};
+use gapless::value::FieldType;
 use gapless::window::Window;
+use line_tools::outcome::Stored;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Series, time, and the cells in the order of writing.
-type Row = (u8, i64, Vec<(u8, Scalar)>);
+type Row = (u8, i64, Vec<(u8, Stored)>);
 
-#[derive(Clone, Debug, PartialEq)]
-enum Scalar {
-    Float(u64),
-    Integer(i64),
-    Unsigned(u64),
-    Boolean(bool),
-    Text(Vec<u8>),
-}
-
-impl Scalar {
-    fn value(&self) -> Value<'_> {
-        match self {
-            Self::Float(bits) => Value::Float(f64::from_bits(*bits)),
-            Self::Integer(value) => Value::Integer(*value),
-            Self::Unsigned(value) => Value::Unsigned(*value),
-            Self::Boolean(value) => Value::Boolean(*value),
-            Self::Text(text) => Value::String(text),
-        }
-    }
-
-    fn of(value: Value<'_>) -> Self {
-        match value {
-            Value::Float(value) => Self::Float(value.to_bits()),
-            Value::Integer(value) => Self::Integer(value),
-            Value::Unsigned(value) => Self::Unsigned(value),
-            Value::Boolean(value) => Self::Boolean(value),
-            Value::String(text) => Self::Text(text.to_vec()),
-        }
-    }
-}
-
-fn scalar() -> impl Strategy<Value = Scalar> {
+fn scalar() -> impl Strategy<Value = Stored> {
     prop_oneof![
-        6 => any::<u64>().prop_map(Scalar::Float),
-        2 => any::<i64>().prop_map(Scalar::Integer),
-        1 => any::<u64>().prop_map(Scalar::Unsigned),
-        1 => any::<bool>().prop_map(Scalar::Boolean),
-        2 => proptest::collection::vec(any::<u8>(), 0..20).prop_map(Scalar::Text),
+        6 => any::<u64>().prop_map(Stored::Float),
+        2 => any::<i64>().prop_map(Stored::Integer),
+        1 => any::<u64>().prop_map(Stored::Unsigned),
+        1 => any::<bool>().prop_map(Stored::Boolean),
+        2 => proptest::collection::vec(any::<u8>(), 0..20).prop_map(Stored::String),
     ]
 }
 
 /// Mostly the same fields of the same types, in one order.
-fn cells() -> impl Strategy<Value = Vec<(u8, Scalar)>> {
+fn cells() -> impl Strategy<Value = Vec<(u8, Stored)>> {
     let usual = (any::<u64>(), any::<i64>(), "[a-z]{0,9}").prop_map(|(float, integer, text)| {
-        let text = Scalar::Text(text.into_bytes());
-        vec![(0, Scalar::Float(float)), (1, Scalar::Integer(integer)), (2, text)]
+        let text = Stored::String(text.into_bytes());
+        vec![(0, Stored::Float(float)), (1, Stored::Integer(integer)), (2, text)]
     });
     prop_oneof![
         4 => usual.clone(),
@@ -116,7 +88,7 @@ fn log(rows: &[Row]) -> RowLog {
 /// (Series key, time, field key, type).
 type Place = (String, i64, String, FieldType);
 
-fn map_of_blocks(blocks: &[Block]) -> BTreeMap<Place, Scalar> {
+fn map_of_blocks(blocks: &[Block]) -> BTreeMap<Place, Stored> {
     let mut map = BTreeMap::new();
     let mut newest = None;
     for block in blocks {
@@ -132,7 +104,7 @@ fn map_of_blocks(blocks: &[Block]) -> BTreeMap<Place, Scalar> {
                     assert_eq!(value.field_type(), column.field_type());
                     let field = String::from_utf8(column.field.to_vec()).unwrap();
                     let place = (key.clone(), time, field, column.field_type());
-                    assert_eq!(map.insert(place, Scalar::of(value)), None);
+                    assert_eq!(map.insert(place, Stored::from(value)), None);
                     cells += 1;
                 }
             }

@@ -3,64 +3,48 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod line_tools;
+
 use gapless::block::Block;
 use gapless::block::log::RowLog;
 use gapless::digest::node::Node;
 use gapless::digest::set::{Builder, DigestSet, HashRange, Leaf, join};
 use gapless::line::key;
 use gapless::spill::Place;
-use gapless::value::Value;
 use gapless::window::{HOUR, Window};
+use line_tools::outcome::Stored;
 use proptest::prelude::*;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One cell: series, time, field, value.
-type Cell = (u8, i64, u8, Scalar);
+type Cell = (u8, i64, u8, Stored);
 
-#[derive(Clone, Debug, PartialEq)]
-enum Scalar {
-    Float(u64),
-    Integer(i64),
-    Boolean(bool),
-    Text(Vec<u8>),
-}
-
-impl Scalar {
-    fn value(&self) -> Value<'_> {
-        match self {
-            Self::Float(bits) => Value::Float(f64::from_bits(*bits)),
-            Self::Integer(integer) => Value::Integer(*integer),
-            Self::Boolean(boolean) => Value::Boolean(*boolean),
-            Self::Text(text) => Value::String(text),
-        }
-    }
-
-    /// The same with one bit flipped.
-    fn flipped(&self, bit: u32) -> Self {
-        match self {
-            Self::Float(bits) => Self::Float(bits ^ (1 << (bit % 64))),
-            Self::Integer(integer) => Self::Integer(integer ^ (1 << (bit % 64))),
-            Self::Boolean(boolean) => Self::Boolean(!boolean),
-            Self::Text(text) if text.is_empty() => Self::Text(vec![0]),
-            Self::Text(text) => {
-                let mut text = text.clone();
-                let at = bit as usize % text.len();
-                text[at] ^= 1 << (bit % 8);
-                Self::Text(text)
-            }
+/// The same with one bit flipped.
+fn flipped(stored: &Stored, bit: u32) -> Stored {
+    match stored {
+        Stored::Float(bits) => Stored::Float(bits ^ (1 << (bit % 64))),
+        Stored::Integer(integer) => Stored::Integer(integer ^ (1 << (bit % 64))),
+        Stored::Unsigned(unsigned) => Stored::Unsigned(unsigned ^ (1 << (bit % 64))),
+        Stored::Boolean(boolean) => Stored::Boolean(!boolean),
+        Stored::String(text) if text.is_empty() => Stored::String(vec![0]),
+        Stored::String(text) => {
+            let mut text = text.clone();
+            let at = bit as usize % text.len();
+            text[at] ^= 1 << (bit % 8);
+            Stored::String(text)
         }
     }
 }
 
-fn scalar(field: u8) -> BoxedStrategy<Scalar> {
+fn scalar(field: u8) -> BoxedStrategy<Stored> {
     // A field keeps its type, as on a server.
     match field % 4 {
-        0 => any::<u64>().prop_map(Scalar::Float).boxed(),
-        1 => any::<i64>().prop_map(Scalar::Integer).boxed(),
-        2 => any::<bool>().prop_map(Scalar::Boolean).boxed(),
-        _ => proptest::collection::vec(any::<u8>(), 0..40).prop_map(Scalar::Text).boxed(),
+        0 => any::<u64>().prop_map(Stored::Float).boxed(),
+        1 => any::<i64>().prop_map(Stored::Integer).boxed(),
+        2 => any::<bool>().prop_map(Stored::Boolean).boxed(),
+        _ => proptest::collection::vec(any::<u8>(), 0..40).prop_map(Stored::String).boxed(),
     }
 }
 
@@ -146,7 +130,7 @@ proptest! {
         let mut changed = cells.clone();
         let cell = at.get(&cells).clone();
         let position = cells.iter().position(|other| *other == cell).unwrap();
-        changed[position].3 = cell.3.flipped(bit);
+        changed[position].3 = flipped(&cell.3, bit);
         let (before, after) = (digest([&cells[..]]), digest([&changed[..]]));
         prop_assert_eq!(differences(&before, &after), 1);
         prop_assert_eq!(before.total().keys, after.total().keys);
@@ -185,7 +169,7 @@ proptest! {
 
 #[test]
 fn swapped_series_and_swapped_fields_are_seen() {
-    let cell = |series, field, integer| (series, 7, field, Scalar::Integer(integer));
+    let cell = |series, field, integer| (series, 7, field, Stored::Integer(integer));
     let one = [cell(0, 1, 5), cell(1, 1, 6)];
     let series_swapped = [cell(1, 1, 5), cell(0, 1, 6)];
     assert_ne!(digest([&one[..]]).total(), digest([&series_swapped[..]]).total());

@@ -41,16 +41,6 @@ fn stored() -> impl Strategy<Value = Stored> {
     ]
 }
 
-fn value(stored: &Stored) -> Value<'_> {
-    match stored {
-        Stored::Float(bits) => Value::Float(f64::from_bits(*bits)),
-        Stored::Integer(value) => Value::Integer(*value),
-        Stored::Unsigned(value) => Value::Unsigned(*value),
-        Stored::Boolean(value) => Value::Boolean(*value),
-        Stored::String(value) => Value::String(value),
-    }
-}
-
 fn time() -> impl Strategy<Value = i64> {
     prop_oneof![20 => any::<i64>(), 1 => Just(TIME_MIN), 1 => Just(TIME_MAX), 2 => Just(TIME_MIN - 1)]
 }
@@ -110,7 +100,7 @@ proptest! {
         let mut out = b"before v=1 1\n".to_vec();
         let before = out.clone();
         let parts: Vec<_> =
-            fields.iter().map(|(name, stored)| (name.as_slice(), value(stored))).collect();
+            fields.iter().map(|(name, stored)| (name.as_slice(), stored.value())).collect();
         if let Err(refused) = encode::row(&mut out, &key, &parts, time) {
             prop_assert!(is_justified(&refused.reason, &key, &fields, time), "{refused}");
             prop_assert_eq!(out, before);
@@ -370,7 +360,7 @@ proptest! {
             let series = log.add_series(Arc::new(key::parse(key)));
             log.begin_row(series, *time);
             for (name, stored) in fields {
-                log.push(name, value(stored));
+                log.push(name, stored.value());
             }
         }
         // Times that no line may have are among the rows.

@@ -278,29 +278,8 @@ pub fn print(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::printer::Output;
+    use super::printer::tests::Kept;
     use super::*;
-
-    /// An output that keeps what it is given, and tells whether anything comes.
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Kept {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Kept {
-        fn lines(&self) -> Vec<String> {
-            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-            text.lines().map(str::to_owned).collect()
-        }
-    }
 
     fn meter(show: Show, out: Output, interval: Duration) -> Meter {
         Meter::with_printer(Printer::new(show, out, Asked::default(), interval))

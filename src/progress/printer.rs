@@ -170,4 +170,4 @@ impl Printer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

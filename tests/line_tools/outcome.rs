@@ -15,6 +15,19 @@ pub enum Stored {
     String(Vec<u8>),
 }
 
+impl Stored {
+    /// The same, borrowed.
+    pub fn value(&self) -> Value<'_> {
+        match self {
+            Self::Float(bits) => Value::Float(f64::from_bits(*bits)),
+            Self::Integer(value) => Value::Integer(*value),
+            Self::Unsigned(value) => Value::Unsigned(*value),
+            Self::Boolean(value) => Value::Boolean(*value),
+            Self::String(value) => Value::String(value),
+        }
+    }
+}
+
 impl From<Value<'_>> for Stored {
     fn from(value: Value<'_>) -> Self {
         match value {

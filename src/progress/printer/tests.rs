@@ -8,8 +8,16 @@ use std::sync::{Arc, Mutex};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 
+/// An output that keeps what it is given.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+pub(in crate::progress) struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    pub(in crate::progress) fn lines(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
 
 impl Write for Kept {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -53,8 +61,7 @@ impl Run {
     }
 
     fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8(self.kept.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(str::to_owned).collect()
+        self.kept.lines()
     }
 }
 
