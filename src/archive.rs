@@ -229,21 +229,26 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Records that a measurement has a field, both printable.
-    pub fn record_field(&mut self, measurement: String, field: String, field_type: FieldType) {
+    /// Records that a measurement has a field, both printable. True where that is new.
+    pub fn record_field(
+        &mut self,
+        measurement: String,
+        field: String,
+        field_type: FieldType,
+    ) -> bool {
         let entry = FieldEntry { field, field_type: field_type.name().to_owned() };
         let known = self.schema.get(&measurement);
         if known.is_some_and(|fields| fields.contains(&entry)) {
-            return;
+            return false;
         }
         // A name more costs its tree and its quotes, too.
         let bytes = self.schema_bytes + measurement.len() + entry.field.len() + 64;
         if bytes > SCHEMA_BYTES_MAX {
             self.schema_cut = true;
-            return;
+            return false;
         }
         self.schema_bytes = bytes;
-        self.schema.entry(measurement).or_default().insert(entry);
+        self.schema.entry(measurement).or_default().insert(entry)
     }
 
     /// Says that there are fields which are not recorded.
@@ -484,7 +489,7 @@ fn checked_entry<'a>(
     Ok((namespace, checked))
 }
 
-fn check_part(part: &Part, namespace: &Namespace) -> Result<(), String> {
+pub(crate) fn check_part(part: &Part, namespace: &Namespace) -> Result<(), String> {
     let [database, rp] = folders(namespace);
     let name = part.file.strip_prefix(&format!("{database}/{rp}/")).filter(|name| {
         let plain = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'.');

@@ -35,7 +35,8 @@ Exit status:
   1  differences found (verify), conflicts left (copy)
   2  wrong arguments
   3  incomplete: something was rejected or cannot be proven, or nothing was compared or read back
-  4  failed";
+  4  failed
+130  interrupted: the same command goes on where it was";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -150,6 +151,10 @@ pub struct CopyArgs {
     /// Say what would be sent, and write nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+    /// Record what is proven in this directory, and go on where it says
+    /// [default: a directory in $XDG_STATE_HOME/gapless, removed when the copy ends]
+    #[arg(long, value_name = "DIR")]
+    pub journal: Option<PathBuf>,
     /// Send everything without looking at the destination, and prove nothing (exit status 3)
     #[arg(long, conflicts_with_all = ["dry_run", "overwrite"])]
     pub no_read_back: bool,

@@ -115,6 +115,9 @@ pub enum ErrorKind {
     /// Arguments that cannot be used together or at all.
     #[error("{0}")]
     Usage(String),
+    /// The operator asked for an end.
+    #[error("interrupted")]
+    Interrupted,
     /// A worker thread panicked: a defect of this program.
     #[error("internal error: a worker panicked: {0}")]
     Panicked(String),

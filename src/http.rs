@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Longest wait for a connection, TLS included.
@@ -210,6 +210,8 @@ pub struct Client {
     reached: AtomicBool,
     /// Server's clock as the last reply gave it; `i64::MIN` before.
     clock: AtomicI64,
+    /// Connections that failed or broke since the server was reached.
+    faults: AtomicU64,
 }
 
 impl fmt::Debug for Client {
@@ -258,6 +260,7 @@ impl Client {
             retry,
             reached: AtomicBool::new(false),
             clock: AtomicI64::new(i64::MIN),
+            faults: AtomicU64::new(0),
         })
     }
 
@@ -289,6 +292,12 @@ impl Client {
     #[must_use]
     pub fn clock(&self) -> Option<i64> {
         Some(self.clock.load(Ordering::Relaxed)).filter(|&clock| clock != i64::MIN)
+    }
+
+    /// How often a connection failed or broke since the server was reached: it may have restarted.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        self.faults.load(Ordering::Relaxed)
     }
 
     /// Sends a request until it is answered: passing failures are repeated within the limits.
@@ -438,7 +447,9 @@ impl Client {
     }
 
     fn fault(&self, error: &reqwest::Error) -> Fault {
-        fault::of(error, &self.server, self.reached.load(Ordering::Relaxed))
+        let reached = self.reached.load(Ordering::Relaxed);
+        self.faults.fetch_add(u64::from(reached), Ordering::Relaxed);
+        fault::of(error, &self.server, reached)
     }
 
     /// Notes that the server answered, and its clock.

@@ -11,7 +11,9 @@ mod explain;
 mod schema;
 
 pub use explain::{Touched, read_types, touched};
-pub use schema::{databases, field_keys, retention_policies, shard_groups, time_range};
+pub use schema::{
+    databases, field_keys, incarnation, retention_policies, shard_groups, time_range,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Attempts, Body, BodyReader, Call, Client, form, shorten};

@@ -36,12 +36,12 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 | [`error`], [`window`], [`value`], [`series`], [`block`] |
+//! | 0 | [`error`], [`stop`], [`window`], [`value`], [`series`], [`block`] |
 //! | 1 | [`mod@line`], [`msgpack`], [`spill`], [`digest`], [`compress`] |
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
-//! | 5 | [`units`], [`compare`], [`conflicts`], [`copy`], [`verify`], [`cat`], [`digests`], [`inspect`] |
+//! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`cat`], [`digests`], [`inspect`] |
 //! | 6 | [`side`], [`report`], [`progress`], [`cli`], [`run`], `main` |
 //!
 //! # Threads
@@ -85,6 +85,7 @@ pub mod error;
 pub mod http;
 pub mod influxql;
 pub mod inspect;
+pub mod journal;
 pub mod line;
 pub mod location;
 pub mod msgpack;
@@ -99,6 +100,7 @@ pub mod side;
 pub mod sink;
 pub mod source;
 pub mod spill;
+pub mod stop;
 pub mod types;
 pub mod units;
 pub mod value;

@@ -6,8 +6,9 @@ use gapless::error::{Error, ErrorKind, Result};
 use gapless::pipeline::Progress;
 use gapless::progress::signal::Asked;
 use gapless::progress::{self, Meter};
-use gapless::report::Report;
+use gapless::report::Printed;
 use gapless::run::{self, Listing};
+use gapless::stop::{INTERRUPTED, Stop};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -24,7 +25,11 @@ fn main() -> ExitCode {
     });
     let outcome = match Cli::parse().command {
         Command::Copy(arguments) => {
-            reported(&arguments.sides, asked, |progress| run::copy(&arguments, progress))
+            let stop = Stop::by_signal().unwrap_or_else(|error| {
+                progress::print(&format!("warning: SIGINT will stop at once: {error}"));
+                Stop::default()
+            });
+            reported(&arguments.sides, asked, |progress| run::copy(&arguments, &stop, progress))
         }
         Command::Verify(arguments) => {
             reported(&arguments.sides, asked, |progress| run::verify(&arguments, progress))
@@ -56,16 +61,16 @@ fn shown<T>(
 fn reported(
     sides: &TwoSides,
     asked: Asked,
-    command: impl FnOnce(&Meter) -> Result<Report>,
+    command: impl FnOnce(&Meter) -> Result<Printed>,
 ) -> Result<u8> {
     let report = shown(&sides.common, asked, false, command)?;
     if sides.json {
-        out(&report.json()?)?;
+        out(&report.json)?;
         if !sides.common.quiet {
-            progress::print(report.to_string().trim_end());
+            progress::print(report.text.trim_end());
         }
     } else {
-        out(&report.to_string())?;
+        out(&report.text)?;
     }
     // Last, so that a file that cannot be written does not hide the verdict.
     if let Some(file) = &sides.report {
@@ -119,9 +124,14 @@ fn out(text: &str) -> Result<()> {
 }
 
 fn failed(error: &Error) -> u8 {
-    progress::print(&format!("error: {error}"));
+    let what = if matches!(error.kind(), ErrorKind::Interrupted) { "" } else { "error: " };
+    progress::print(&format!("{what}{error}"));
     if let Some(next) = error.next_step() {
         progress::print(&format!("  next: {next}"));
     }
-    if matches!(error.kind(), ErrorKind::Usage(_)) { USAGE } else { FAILED }
+    match error.kind() {
+        ErrorKind::Usage(_) => USAGE,
+        ErrorKind::Interrupted => INTERRUPTED,
+        _ => FAILED,
+    }
 }

@@ -1,21 +1,26 @@
 //! Opens what a location names, as a source or as a destination.
 
 mod create;
+mod identity;
 
 pub use self::create::{Missing, settings_that_differ};
+pub use self::identity::is_unchanged;
+
+use self::identity::Fingerprint;
 
 use crate::archive::{self, Header};
 use crate::compress::{self, Input};
 use crate::copy;
 use crate::error::{Error, Result};
 use crate::http::{Client, Role, Secret, Server};
+use crate::journal::Identity;
 use crate::location::{InfluxLocation, Location};
 use crate::pipeline::{Progress, Stage};
 use crate::plan::Held;
 use crate::progress::Meter;
 use crate::reject::Rejects;
 use crate::sink::Sink;
-use crate::sink::archive::ArchiveSink;
+use crate::sink::archive::{ArchiveSink, Recorded};
 use crate::sink::influx::{self, Influx};
 use crate::sink::null::Null;
 use crate::source::Source;
@@ -47,9 +52,11 @@ pub struct SourceSide {
     pub lines: Option<line_file::Stats>,
     /// The server's clock, nanoseconds: the side takes writes while it is read.
     pub clock: Option<i64>,
+    /// By what a file is known again, where that was asked for.
+    pub identity: Option<Identity>,
 }
 
-/// Opens a source, recognised by its content.
+/// Opens a source, recognised by its content. With `identify`, a file is made out, too.
 ///
 /// # Errors
 /// Where there is nothing, or nothing that is known.
@@ -58,6 +65,7 @@ pub fn open_source(
     access: Access,
     role: Role,
     options: &line_file::Options,
+    identify: bool,
     rejects: &Rejects,
     progress: &Meter,
 ) -> Result<SourceSide> {
@@ -66,7 +74,7 @@ pub fn open_source(
         let file = LineFile::read(&location.to_string(), input, options, rejects, &warn)?;
         let lines = Some(file.stats().clone());
         progress.rejected(file.stats().rejected);
-        Ok(SourceSide { source: Box::new(file), lines, clock: None })
+        Ok(SourceSide { source: Box::new(file), lines, clock: None, identity: None })
     };
     match location {
         Location::Stdin => {
@@ -75,13 +83,16 @@ pub fn open_source(
         }
         Location::Path(path) if path.is_dir() => {
             let source = Box::new(open_directory(path)?);
-            Ok(SourceSide { source, lines: None, clock: None })
+            let identity = identify.then(|| identity::of_archive(path)).transpose()?;
+            Ok(SourceSide { source, lines: None, clock: None, identity })
         }
         Location::Path(path) => {
             let file = File::open(path).map_err(|error| Error::io(path, "open", error))?;
             let length = compress::length(&file);
-            let file = progress.count_bytes(file);
-            lines(Input::from_reader(path.clone(), Box::new(file)).of_length(length))
+            let fingerprint = identify.then(|| Fingerprint::of(path, &file)).transpose()?;
+            let file = identity::hashed(progress.count_bytes(file), fingerprint.as_ref());
+            let side = lines(Input::from_reader(path.clone(), file).of_length(length))?;
+            Ok(SourceSide { identity: fingerprint.map(Fingerprint::finish), ..side })
         }
         Location::Influx(influx) => {
             let client = connect(influx, access, role)?;
@@ -92,7 +103,8 @@ pub fn open_source(
                 names.0 = Some(asked_for.clone());
             }
             let source = InfluxHttp::new(Arc::clone(&client), names.0, names.1)?;
-            Ok(SourceSide { source: Box::new(source), lines: None, clock: client.clock() })
+            let clock = client.clock();
+            Ok(SourceSide { source: Box::new(source), lines: None, clock, identity: None })
         }
         Location::Null => Err(Error::usage("null: cannot be read: it stores nothing")),
     }
@@ -154,6 +166,8 @@ pub struct Writing {
     pub influx: influx::Options,
     /// What an archive says about where it comes from.
     pub header: Header,
+    /// What is recorded of an archive that was begun; `None` where none was.
+    pub recorded: Option<Recorded>,
 }
 
 /// A side that is filled.
@@ -199,7 +213,7 @@ pub fn open_destination(
         Location::Path(path) if writing.dry_run && !path.exists() => {
             Ok(DestinationSide::Null(Null))
         }
-        Location::Path(path) => open_archive(path, writing.header),
+        Location::Path(path) => open_archive(path, writing.header, writing.recorded.as_ref()),
         Location::Influx(influx) => {
             let client = connect(influx, access, Role::Destination)?;
             let created = create::ensure(&client, pairs, writing.missing)?;
@@ -218,7 +232,11 @@ pub fn open_destination(
     }
 }
 
-fn open_archive(path: &Path, header: Header) -> Result<DestinationSide> {
+fn open_archive(
+    path: &Path,
+    header: Header,
+    recorded: Option<&Recorded>,
+) -> Result<DestinationSide> {
     match path.metadata() {
         Ok(found) if found.is_dir() => Ok(DestinationSide::Archive(open_directory(path)?)),
         Ok(_) => Err(Error::location(
@@ -226,7 +244,10 @@ fn open_archive(path: &Path, header: Header) -> Result<DestinationSide> {
             "exists and is no directory: an archive is made as a new directory",
         )),
         Err(error) if error.kind() == IoErrorKind::NotFound => {
-            let sink = ArchiveSink::create(path, header)?;
+            let sink = match recorded {
+                Some(recorded) => ArchiveSink::resume(path, header, recorded)?,
+                None => ArchiveSink::create(path, header)?,
+            };
             let reader = sink.reader();
             Ok(DestinationSide::NewArchive { sink, reader })
         }

@@ -37,20 +37,20 @@ impl Outcome {
         self.cells.extend(findings.cells);
         // Sorted before it is cut, so that what is kept does not depend on which unit came first.
         if self.places.len().max(self.cells.len()) > 2 * findings_max {
-            self.sort(findings_max);
+            sort(&mut self.places, &mut self.cells, findings_max);
         }
     }
+}
 
-    /// Sorts the detail and cuts it to the limit.
-    pub fn sort(&mut self, findings_max: usize) {
-        self.places.sort_by(|a, b| a.order().cmp(&b.order()));
-        self.cells.sort_by(|a, b| {
-            let order = |cell: &CellFinding| (cell.time, Arc::clone(&cell.field));
-            (&a.namespace, a.series.key(), order(a)).cmp(&(&b.namespace, b.series.key(), order(b)))
-        });
-        self.places.truncate(findings_max);
-        self.cells.truncate(findings_max);
-    }
+/// Sorts detail by series and time, and cuts it to a limit.
+pub fn sort(places: &mut Vec<PlaceFinding>, cells: &mut Vec<CellFinding>, findings_max: usize) {
+    places.sort_by(|a, b| a.order().cmp(&b.order()));
+    cells.sort_by(|a, b| {
+        let order = |cell: &CellFinding| (cell.time, Arc::clone(&cell.field));
+        (&a.namespace, a.series.key(), order(a)).cmp(&(&b.namespace, b.series.key(), order(b)))
+    });
+    places.truncate(findings_max);
+    cells.truncate(findings_max);
 }
 
 /// Compares every unit, `jobs` at a time.
@@ -69,7 +69,10 @@ pub fn run(
     progress.units(units.len());
     pipeline::for_each(jobs, units, |unit| {
         progress.done(Stage::Verify, 0, 0);
-        let counted = |cells| progress.done(Stage::Verify, cells, 0);
+        let counted = |cells| {
+            progress.done(Stage::Verify, cells, 0);
+            Ok(())
+        };
         let ours = match unit.source_lacks {
             true => Digest::default(),
             false => compare::digest(source, &unit.source, unit.window, options, &counted)?,
@@ -84,6 +87,6 @@ pub fn run(
         Ok(())
     })?;
     let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-    outcome.sort(options.findings_max);
+    sort(&mut outcome.places, &mut outcome.cells, options.findings_max);
     Ok(outcome)
 }

@@ -17,6 +17,7 @@ use gapless::plan::{Filter, Held, Namespace, Partition, Scope};
 use gapless::reject::Rejects;
 use gapless::sink::{Ack, Batch, Sink};
 use gapless::source::{Reader, Source};
+use gapless::stop::Stop;
 use gapless::value::Value;
 use gapless::verify;
 use gapless::window::{HOUR, Window};
@@ -153,7 +154,10 @@ fn copy_live(source: &dyn Source) -> (copy::Outcome, Vec<(i64, f64)>) {
     };
     let destination = Destination { reader: Some(&reader), sink: &*sink };
     let rejects = Rejects::new(None);
-    let outcome = copy::run(source, destination, &[unit()], &options, &rejects, &()).unwrap();
+    let stop = Stop::default();
+    let surroundings =
+        copy::Surroundings { rejects: &rejects, progress: &(), stop: &stop, journal: None };
+    let outcome = copy::run(source, destination, &[unit()], &options, surroundings).unwrap();
     (
         outcome,
         table(&sink.0.lock().unwrap())

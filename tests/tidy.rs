@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 /// The layers, lowest first. A file uses modules of its own layer or of those above it in this
 /// table. A new top-level module is entered here, in the lowest place where it compiles.
 const LAYERS: [&[&str]; 7] = [
-    &["error", "window", "value", "series", "block"],
+    &["error", "stop", "window", "value", "series", "block"],
     &["line", "msgpack", "spill", "digest", "compress"],
     &["location", "plan", "types", "http", "influxql", "archive", "reject"],
     &["source", "sink"],
     &["pipeline"],
-    &["units", "compare", "conflicts", "copy", "verify", "cat", "digests", "inspect"],
+    &["units", "compare", "conflicts", "journal", "copy", "verify", "cat", "digests", "inspect"],
     &["side", "report", "progress", "cli", "run", "main", "lib"],
 ];
 

@@ -67,7 +67,7 @@ pub struct Digest {
 }
 
 /// Counts of cells. Every cell of either side is in exactly one class.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
     /// Cells read from the source.
     pub source: u64,
@@ -240,23 +240,24 @@ pub struct Findings {
     pub destination: Node,
 }
 
-/// Reads one side of a unit and digests it. `counted` is told the cells of each block.
+/// Reads one side of a unit and digests it. `counted` is told the cells of each block, and may put an
+/// end to it.
 ///
 /// # Errors
-/// Where the side cannot be read, or digests that do not fit in memory cannot be written to disk.
+/// Where the side cannot be read, `counted` fails, or digests that do not fit in memory cannot be written to disk.
 pub fn digest(
     side: &dyn Source,
     namespace: &Namespace,
     window: Window,
     options: &Options,
-    counted: &dyn Fn(u64),
+    counted: &dyn Fn(u64) -> Result<()>,
 ) -> Result<Digest> {
     let mut set = Builder::new(options.memory_max, options.spill.clone());
     let mut types = TypeTable::default();
     let partitions = plan_or_nothing(side, &Scope::new(namespace, window, &options.filter))?;
     for_each_block(side, &partitions, |block| {
         types.add_block(block, |series| options.filter.admits(series));
-        counted(block.cells());
+        counted(block.cells())?;
         set.add_block(block, |series| options.filter.admits(series))
     })?;
     Ok(Digest { set: set.finish()?, types })

@@ -3,25 +3,31 @@
 //! What the destination holds with another value is a *conflict*: a client may have overwritten it
 //! on both sides since it was read, so it is listed and left unless the operator forces it. What is
 //! at the destination only is counted and does no harm. An acknowledged write is no proof: only the
-//! second comparison is.
+//! second comparison is, and only until the destination restarts: it may lose then what it had
+//! acknowledged, so that the units proven before are looked at again.
 
+mod ledger;
 mod sender;
 
+use self::ledger::{Ledger, Proven};
 use self::sender::Sender;
 use crate::compare::{self, Digest, Findings, Missing, Sides, Unit};
 use crate::digest::cell::{KeyHash, SeriesHasher};
 use crate::digest::set::{self, DigestSet, Leaf, Place};
 use crate::error::{Error, ErrorKind, Result};
+use crate::journal::{self, Done, Journal};
 use crate::line::decode::{self, Decoder, Item};
 use crate::line::{Precision, key};
 use crate::pipeline::{self, Gate, Permit, Progress, Stage};
 use crate::plan::{Namespace, Scope};
 use crate::reject::Rejects;
 use crate::series::Printable;
-use crate::sink::{Ack, Batch, Refusal, Sink};
+use crate::sink::{Ack, Batch, Epoch, Refusal, Sink};
 use crate::source::{Source, for_each_block};
+use crate::stop::Stop;
 use crate::verify;
 use std::collections::HashSet;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,6 +38,8 @@ const READ_AGAIN: [Duration; 3] =
 
 /// How often a unit is compared and sent again while its source moves.
 const ROUNDS_MAX: u32 = 3;
+/// How often a unit is sent again because the destination restarted.
+const RESTARTS_MAX: u32 = 20;
 
 /// How a copy is done.
 #[derive(Clone, Debug)]
@@ -61,6 +69,20 @@ pub struct Options {
 /// Units that are filled at once: writing to many cold shard groups costs a cluster its memory.
 pub const UNITS_OPEN: usize = 2;
 
+/// What a copy is told, and tells, while it runs.
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "progress does not ask for Debug")]
+pub struct Surroundings<'a> {
+    /// Takes the rows that cannot be moved.
+    pub rejects: &'a Rejects,
+    /// Is told what is done.
+    pub progress: &'a dyn Progress,
+    /// Says whether to come to an end.
+    pub stop: &'a Stop,
+    /// Records the units that are proven.
+    pub journal: Option<&'a Journal>,
+}
+
 /// Where a copy goes.
 #[derive(Clone, Copy)]
 #[expect(missing_debug_implementations, reason = "neither seam asks for Debug")]
@@ -78,10 +100,12 @@ pub struct Outcome {
     pub verified: verify::Outcome,
     /// What was sent.
     pub sent: Sent,
+    /// Units that an earlier run proved, and that this one did not read.
+    pub before: u64,
 }
 
 /// What a copy sent.
-#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Sent {
     /// Cells that the destination held before, with the same value.
     pub already_there: u64,
@@ -99,33 +123,66 @@ pub struct Sent {
     pub rejected: u64,
     /// Cells that were acknowledged and are not there.
     pub lost: u64,
+    /// Cells that the destination lost by a restart, and that were sent once more.
+    pub repeated: u64,
+}
+
+impl AddAssign for Sent {
+    fn add_assign(&mut self, other: Self) {
+        self.already_there += other.already_there;
+        self.cells += other.cells;
+        self.rows += other.rows;
+        self.bytes += other.bytes;
+        self.requests += other.requests;
+        self.retries += other.retries;
+        self.rejected += other.rejected;
+        self.lost += other.lost;
+        self.repeated += other.repeated;
+    }
+}
+
+impl Sent {
+    /// Puts what was sent for a unit before in front of what was sent when it was done again.
+    fn add_earlier(&mut self, earlier: Self) {
+        *self = Self {
+            already_there: earlier.already_there,
+            cells: earlier.cells,
+            rows: earlier.rows + self.rows,
+            bytes: earlier.bytes + self.bytes,
+            requests: earlier.requests + self.requests,
+            retries: earlier.retries + self.retries,
+            repeated: earlier.repeated + self.repeated + self.cells,
+            ..*self
+        };
+    }
 }
 
 /// Copies every unit and proves it.
 ///
 /// # Errors
-/// Where a side cannot be read or written. What was stored until then stays: copying again sends
-/// only what is still lacking.
+/// Where a side cannot be read or written, or an end was asked for. What was stored until then
+/// stays: copying again sends only what is still lacking.
 pub fn run(
     source: &dyn Source,
     destination: Destination<'_>,
     units: &[Unit],
     options: &Options,
-    rejects: &Rejects,
-    progress: &dyn Progress,
+    surroundings: Surroundings<'_>,
 ) -> Result<Outcome> {
-    let (gate, outcome) = (Gate::new(options.in_flight_bytes), Mutex::default());
+    let gate = Gate::new(options.in_flight_bytes);
+    let ledger = Mutex::new(Ledger::new(units.len(), options.compare.findings_max));
     let to_send = AtomicU64::new(0);
-    let copy = Copy { source, destination, options, rejects, progress, gate, to_send, outcome };
-    progress.units(units.len());
-    pipeline::for_each(UNITS_OPEN.min(options.jobs), units, |unit| {
-        copy.unit(unit)?;
-        progress.unit_done();
+    let copy = Copy { source, destination, options, surroundings, gate, to_send, ledger };
+    surroundings.progress.units(units.len());
+    let numbers: Vec<usize> = (0..units.len()).collect();
+    pipeline::for_each(UNITS_OPEN.min(options.jobs), &numbers, |&at| {
+        surroundings.stop.check()?;
+        copy.take(at, &units[at])?;
+        surroundings.progress.unit_done();
         Ok(())
     })?;
-    let mut outcome = copy.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-    outcome.verified.sort(options.compare.findings_max);
-    Ok(outcome)
+    copy.prove_again(units)?;
+    Ok(copy.ledger.into_inner().unwrap_or_else(PoisonError::into_inner).into_outcome())
 }
 
 /// What was done to one unit so far.
@@ -138,6 +195,15 @@ struct Filled {
     rejected: HashSet<KeyHash>,
     /// The source changed since it was sent.
     moving: bool,
+    /// What was sent.
+    sent: Sent,
+}
+
+/// What the writers of a unit share.
+#[derive(Default)]
+struct Tally {
+    rejected: Mutex<HashSet<KeyHash>>,
+    sent: Mutex<Sent>,
 }
 
 /// What a comparison found, and what follows from it.
@@ -157,46 +223,127 @@ struct Copy<'a> {
     source: &'a dyn Source,
     destination: Destination<'a>,
     options: &'a Options,
-    rejects: &'a Rejects,
-    progress: &'a dyn Progress,
+    surroundings: Surroundings<'a>,
     gate: Gate,
     /// Cells that were found to be missing so far.
     to_send: AtomicU64,
-    outcome: Mutex<Outcome>,
+    ledger: Mutex<Ledger>,
 }
 
 impl Copy<'_> {
-    fn unit(&self, unit: &Unit) -> Result<()> {
+    /// Does a unit, unless an earlier run proved it and the destination still shows that.
+    fn take(&self, at: usize, unit: &Unit) -> Result<()> {
+        let done = self.surroundings.journal.and_then(|journal| journal.done(unit));
+        let epoch = self.destination.sink.epoch();
+        let Some(done) = done else { return self.unit(at, unit) };
+        if !self.is_still_there(unit, &done, &epoch)? {
+            return self.unit(at, unit);
+        }
+        let proven = Proven {
+            counts: done.counts,
+            source: done.source_digest,
+            destination: done.destination_digest,
+            sent: done.sent,
+            epoch: epoch.number,
+            before: true,
+        };
+        self.surroundings.progress.done(Stage::Verify, done.counts.destination, 0);
+        lock(&self.ledger).enter(at, unit, proven, Findings::default());
+        Ok(())
+    }
+
+    /// True where the destination holds what an earlier run saw in it. It is read, unless it is
+    /// known not to have restarted since.
+    fn is_still_there(&self, unit: &Unit, done: &Done, epoch: &Epoch) -> Result<bool> {
+        let sink = self.destination.sink;
+        if let Some(stored) = &done.stored
+            && !sink.restore_unit(&unit.destination, unit.window, stored)?
+        {
+            return Ok(false);
+        }
+        if epoch.name.is_some() && epoch.name == done.incarnation {
+            return Ok(true);
+        }
+        let theirs = self.digest_destination(unit)?;
+        Ok(theirs.set.total() == done.destination_digest)
+    }
+
+    /// Looks again at the units that were proven before the destination restarted, until none is
+    /// left: what was acknowledged may be gone.
+    fn prove_again(&self, units: &[Unit]) -> Result<()> {
+        if self.destination.reader.is_none() || self.options.dry_run {
+            return Ok(());
+        }
+        for _ in 0..RESTARTS_MAX {
+            let epoch = self.destination.sink.epoch().number;
+            let older = lock(&self.ledger).older_than(epoch);
+            if older.is_empty() {
+                return Ok(());
+            }
+            self.surroundings.progress.warn(&format!(
+                "the destination restarted, or a connection to it broke: {} partitions that were \
+                 proven before are verified again",
+                older.len()
+            ));
+            self.surroundings.progress.stage("verify:restart");
+            pipeline::for_each(UNITS_OPEN.min(self.options.jobs), &older, |&at| {
+                self.surroundings.stop.check()?;
+                let known = lock(&self.ledger).get(at).unwrap_or_default();
+                let epoch = self.destination.sink.epoch().number;
+                if self.digest_destination(&units[at])?.set.total() == known.destination {
+                    lock(&self.ledger).seen_again(at, epoch);
+                    return Ok(());
+                }
+                self.unit(at, &units[at])
+            })?;
+        }
+        let reason = "the destination restarts again and again: what it acknowledges does not stay";
+        Err(ErrorKind::Data(reason.into()).into())
+    }
+
+    fn unit(&self, at: usize, unit: &Unit) -> Result<()> {
         let sink = self.destination.sink;
         let mut ours = self.digest(Stage::Read, self.source, &unit.source, unit)?;
+        let mut epoch = sink.epoch();
         let mut theirs = self.digest_destination(unit)?;
         let mut sent = Filled::default();
         let mut judged = self.send_missing(&ours, &theirs, unit, &mut sent)?;
-        self.outcome().sent.already_there += judged.findings.counts.matched;
-        for round in 1..=ROUNDS_MAX {
-            if !judged.wants {
-                break;
-            }
+        sent.sent.already_there += judged.findings.counts.matched;
+        let (mut rounds, mut restarts) = (1, 0);
+        while judged.wants {
             sink.close_unit(&unit.destination, unit.window)?;
             if self.destination.reader.is_none() || self.options.dry_run {
                 break;
             }
+            let before = std::mem::replace(&mut epoch, sink.epoch());
             (theirs, judged) = self.read_back(&ours, unit, &sent)?;
-            if !self.options.live {
+            let restarted = judged.lacks && sink.epoch() != before && restarts < RESTARTS_MAX;
+            if self.options.live {
+                let before = ours.set.total();
+                ours = self.digest(Stage::Verify, self.source, &unit.source, unit)?;
+                sent.moving = before != ours.set.total();
+                judged = self.judge(&ours, &theirs, unit, &sent)?;
+            }
+            let again = self.options.live && rounds < ROUNDS_MAX;
+            if !judged.wants || !(restarted || again) {
                 break;
             }
-            let before = ours.set.total();
-            ours = self.digest(Stage::Verify, self.source, &unit.source, unit)?;
-            sent.moving = before != ours.set.total();
-            judged = self.judge(&ours, &theirs, unit, &sent)?;
-            if judged.wants && round < ROUNDS_MAX {
-                if sink.reopen_unit(&unit.destination, unit.window)? {
-                    theirs = Digest::default();
-                }
-                judged = self.send_missing(&ours, &theirs, unit, &mut sent)?;
+            (rounds, restarts) = (rounds + 1, restarts + u32::from(restarted));
+            if sink.reopen_unit(&unit.destination, unit.window)? {
+                theirs = Digest::default();
+            }
+            let earlier = sent.sent;
+            judged = self.send_missing(&ours, &theirs, unit, &mut sent)?;
+            if restarted {
+                let repeated = sent.sent.cells - earlier.cells;
+                sent.sent = Sent {
+                    cells: earlier.cells,
+                    repeated: earlier.repeated + repeated,
+                    ..sent.sent
+                };
             }
         }
-        self.record(judged, &sent)
+        self.record(at, unit, judged, sent, epoch)
     }
 
     /// Compares and sends what is missing.
@@ -214,8 +361,8 @@ impl Copy<'_> {
                 let everything = Missing { everything: true, ..Missing::default() };
                 self.note_places(ours, sent)?;
                 self.expect_to_send(findings.counts.source);
-                let rejected = self.send(unit, &everything, sent)?;
-                self.keep_rejected(sent, rejected)?;
+                let tally = self.send(unit, &everything, sent)?;
+                self.keep(sent, tally)?;
             }
             return Ok(Judged { findings, wants, ..Judged::default() });
         }
@@ -226,8 +373,8 @@ impl Copy<'_> {
             }
             wants = true;
             self.keep_places(sent, missing.places.iter().copied());
-            let rejected = self.send(unit, missing, sent)?;
-            self.keep_rejected(sent, rejected)
+            let tally = self.send(unit, missing, sent)?;
+            self.keep(sent, tally)
         })?;
         Ok(Judged { findings, wants, ..Judged::default() })
     }
@@ -237,7 +384,7 @@ impl Copy<'_> {
         let all = self.to_send.fetch_add(more, Ordering::Relaxed) + more;
         // Without a total of the source, more units may follow.
         if self.options.cells.is_some() {
-            self.progress.expect(Stage::Send, all);
+            self.surroundings.progress.expect(Stage::Send, all);
         }
     }
 
@@ -264,8 +411,10 @@ impl Copy<'_> {
         sent.places.extend(places.take(room));
     }
 
-    fn keep_rejected(&self, sent: &mut Filled, rejected: HashSet<KeyHash>) -> Result<()> {
-        sent.rejected.extend(rejected);
+    fn keep(&self, sent: &mut Filled, tally: Tally) -> Result<()> {
+        sent.sent += tally.sent.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let rejected = tally.rejected.into_inner();
+        sent.rejected.extend(rejected.unwrap_or_else(PoisonError::into_inner));
         if sent.rejected.len() <= self.kept_max() {
             return Ok(());
         }
@@ -281,14 +430,16 @@ impl Copy<'_> {
     /// acknowledged. What it then holds is recorded.
     fn read_back(&self, ours: &Digest, unit: &Unit, sent: &Filled) -> Result<(Digest, Judged)> {
         if let Some(cells) = self.options.cells {
-            self.progress.expect(Stage::Verify, cells);
+            self.surroundings.progress.expect(Stage::Verify, cells);
         }
         let mut pauses = READ_AGAIN.iter();
         loop {
             let theirs = self.digest_destination(unit)?;
             let judged = self.judge(ours, &theirs, unit, sent)?;
             if let Some(pause) = pauses.next().filter(|_| judged.lacks) {
-                std::thread::sleep(*pause);
+                if !self.surroundings.stop.sleep(*pause) {
+                    return Err(ErrorKind::Interrupted.into());
+                }
                 continue;
             }
             let (total, sink) = (theirs.set.total(), self.destination.sink);
@@ -321,8 +472,11 @@ impl Copy<'_> {
         namespace: &Namespace,
         unit: &Unit,
     ) -> Result<Digest> {
-        self.progress.done(stage, 0, 0);
-        let counted = |cells| self.progress.done(stage, cells, 0);
+        self.surroundings.progress.done(stage, 0, 0);
+        let counted = |cells| {
+            self.surroundings.progress.done(stage, cells, 0);
+            self.surroundings.stop.check()
+        };
         compare::digest(side, namespace, unit.window, &self.options.compare, &counted)
     }
 
@@ -365,10 +519,10 @@ impl Copy<'_> {
         !missing.changed.is_empty() && (self.options.overwrite || ours())
     }
 
-    /// Sends what is missing; returns the cells that were rejected.
-    fn send(&self, unit: &Unit, missing: &Missing, sent: &Filled) -> Result<HashSet<KeyHash>> {
-        self.progress.done(Stage::Send, 0, 0);
-        let rejected = Mutex::new(HashSet::new());
+    /// Sends what is missing.
+    fn send(&self, unit: &Unit, missing: &Missing, sent: &Filled) -> Result<Tally> {
+        self.surroundings.progress.done(Stage::Send, 0, 0);
+        let tally = Tally::default();
         let writers =
             self.options.jobs.div_ceil(UNITS_OPEN).min(self.destination.sink.writers_max());
         pipeline::fan_out(
@@ -378,34 +532,36 @@ impl Copy<'_> {
                     let permit = self.gate.enter(batch.body.len());
                     push((batch, permit))
                 };
-                let mut sender = Sender::new(self, unit, (missing, sent), &rejected, &mut push);
+                let mut sender =
+                    Sender::new(self, unit, (missing, sent), &tally.rejected, &mut push);
                 let filter = &self.options.compare.filter;
                 let scope = Scope::new(&unit.source, unit.window, filter);
                 for_each_block(self.source, &self.source.plan(&scope)?, |block| {
+                    self.surroundings.stop.check()?;
                     sender.block(block)
                 })?;
                 sender.flush()
             },
-            |(batch, _permit): (Batch, Permit<'_>)| self.write(batch, unit, &rejected),
+            |(batch, _permit): (Batch, Permit<'_>)| self.write(batch, unit, &tally),
         )?;
-        Ok(rejected.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(tally)
     }
 
-    fn write(&self, batch: Batch, unit: &Unit, rejected: &Mutex<HashSet<KeyHash>>) -> Result<()> {
+    fn write(&self, batch: Batch, unit: &Unit, tally: &Tally) -> Result<()> {
         let (rows, cells, bytes) = (batch.rows, batch.cells, batch.body.len() as u64);
         let Ack { refused, requests, retries } = self.destination.sink.write(batch)?;
         let mut refused_cells = 0;
         for refusal in &refused {
             let place = format!("refused by {}", unit.destination);
-            self.rejects.add(&place, &refusal.reason, &refusal.line)?;
+            self.surroundings.rejects.add(&place, &refusal.reason, &refusal.line)?;
             let keys = cells_of(refusal)?;
             refused_cells += keys.len() as u64;
-            lock(rejected).extend(keys);
+            lock(&tally.rejected).extend(keys);
         }
-        self.progress.done(Stage::Send, cells - refused_cells.min(cells), bytes);
-        self.progress.retried(retries);
-        self.progress.rejected(refused.len() as u64);
-        let sent = &mut self.outcome().sent;
+        self.surroundings.progress.done(Stage::Send, cells - refused_cells.min(cells), bytes);
+        self.surroundings.progress.retried(retries);
+        self.surroundings.progress.rejected(refused.len() as u64);
+        let mut sent = lock(&tally.sent);
         sent.cells += cells - refused_cells.min(cells);
         sent.rows += rows - (refused.len() as u64).min(rows);
         sent.bytes += bytes;
@@ -414,34 +570,65 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Adds the unit's last comparison. What is still missing was rejected, or lost, or came to the
+    /// Enters the unit's last comparison. What is still missing was rejected, or lost, or came to the
     /// source after it was read.
-    fn record(&self, judged: Judged, sent: &Filled) -> Result<()> {
+    fn record(
+        &self,
+        at: usize,
+        unit: &Unit,
+        judged: Judged,
+        filled: Filled,
+        epoch: Epoch,
+    ) -> Result<()> {
         let Judged { mut findings, left, .. } = judged;
-        let mut outcome = self.outcome();
+        let Filled { mut sent, rejected, moving, .. } = filled;
         if self.destination.reader.is_none() {
-            outcome.sent.rejected += sent.rejected.len() as u64;
+            sent.rejected += rejected.len() as u64;
             findings = Findings::of_source(findings.source);
         } else if self.options.dry_run {
-            outcome.sent.rejected += sent.rejected.len() as u64;
+            sent.rejected += rejected.len() as u64;
         } else {
             let missing = findings.counts.missing_in_destination;
             // With rejected cells every place was told apart.
-            let left = if sent.rejected.is_empty() { missing } else { left };
-            outcome.sent.rejected += missing.saturating_sub(left);
-            if sent.moving {
+            let left = if rejected.is_empty() { missing } else { left };
+            sent.rejected += missing.saturating_sub(left);
+            if moving {
                 findings.counts.missing_in_destination -= left.min(missing);
                 findings.counts.unstable += left;
             } else {
-                outcome.sent.lost += left;
+                sent.lost += left;
             }
         }
-        outcome.verified.add(findings, self.options.compare.findings_max);
-        Ok(())
+        let proven = Proven {
+            counts: findings.counts,
+            source: findings.source,
+            destination: findings.destination,
+            sent,
+            epoch: epoch.number,
+            before: false,
+        };
+        lock(&self.ledger).enter(at, unit, proven, findings);
+        self.note_proven(unit, &proven, epoch.name)
     }
 
-    fn outcome(&self) -> MutexGuard<'_, Outcome> {
-        lock(&self.outcome)
+    /// Records a unit of which every cell is proven to be at the destination.
+    fn note_proven(&self, unit: &Unit, proven: &Proven, incarnation: Option<String>) -> Result<()> {
+        let Some(journal) = self.surroundings.journal else { return Ok(()) };
+        let Proven { counts, sent, .. } = *proven;
+        if counts.matched != counts.source || counts.changed() > 0 || sent.rejected > 0 {
+            return Ok(());
+        }
+        let stored = self.destination.sink.stored_unit(&unit.destination, unit.window)?;
+        let done = Done {
+            time: journal::now(),
+            source_digest: proven.source,
+            destination_digest: proven.destination,
+            counts,
+            sent,
+            incarnation,
+            stored,
+        };
+        journal.record(unit, done)
     }
 }
 

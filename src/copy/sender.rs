@@ -212,7 +212,7 @@ impl<'a> Sender<'a> {
                 place.push_str(&format!(", {} {value:?}", Printable(&column.field)));
             }
         }
-        self.copy.progress.rejected(1);
-        self.copy.rejects.add(&place, reason, line)
+        self.copy.surroundings.progress.rejected(1);
+        self.copy.surroundings.rejects.add(&place, reason, line)
     }
 }

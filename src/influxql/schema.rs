@@ -39,6 +39,33 @@ pub fn databases(client: &Client) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// By what one run of the server is known from the next: its process and when it started. `None`
+/// where it does not say, which it does to administrators only.
+///
+/// # Errors
+/// Where the server cannot be reached.
+pub fn incarnation(client: &Client) -> Result<Option<String>> {
+    let found =
+        fold(client, "SHOW DIAGNOSTICS FOR 'system'", |found: &mut String, fragment, row| {
+            let (process, started) =
+                (column(fragment, row, "PID")?, column(fragment, row, "started")?);
+            *found = match started {
+                Cell::String(started) => format!("{process:?} {}", Printable(started)),
+                started => format!("{process:?} {started:?}"),
+            };
+            Ok(())
+        });
+    match found {
+        Ok(found) => Ok(Some(found).filter(|found| !found.is_empty())),
+        Err(error) => match error.kind() {
+            ErrorKind::Refused { status: 401 | 403, .. }
+            | ErrorKind::Query { .. }
+            | ErrorKind::Reply { .. } => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
 /// The RPs of a database with their settings, sorted by name.
 ///
 /// # Errors

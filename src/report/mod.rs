@@ -4,7 +4,7 @@
 
 pub mod digests;
 pub mod inspect;
-mod next;
+pub mod next;
 pub mod text;
 
 use self::text::figure;
@@ -148,6 +148,9 @@ pub struct Report {
     pub places: Vec<Place>,
     /// Cells that differ in places that both sides hold, up to a limit.
     pub cells: Vec<Cell>,
+    /// What earlier runs of the same copy did, where a journal told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<Resumed>,
     /// Seconds from the first byte read to the verdict.
     pub seconds: f64,
     /// The next command to run, where something is wrong.
@@ -157,6 +160,17 @@ pub struct Report {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn no_cells(cells: &u64) -> bool {
     *cells == 0
+}
+
+/// What earlier runs of the same copy did.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Resumed {
+    /// When the copy was begun, nanoseconds since 1970.
+    pub begun: i64,
+    /// Partitions that earlier runs proved, and that this one did not read.
+    pub proven_before: u64,
+    /// Partitions in all.
+    pub partitions: u64,
 }
 
 /// A digest for people and programs.
@@ -555,6 +569,7 @@ fn build(
         destination_digest: Digest::of(outcome.destination),
         places: outcome.places.iter().map(place).collect(),
         cells: outcome.cells.iter().map(cell).collect(),
+        resumed: None,
         seconds: context.elapsed.as_secs_f64(),
         next,
     }
@@ -645,6 +660,28 @@ impl Report {
         json(self)
     }
 
+    /// The report as it is given out.
+    ///
+    /// # Errors
+    /// As [`Report::json`].
+    pub fn printed(&self) -> Result<Printed> {
+        let (text, json) = (self.to_string(), self.json()?);
+        Ok(Printed { text, json, exit_status: self.exit_status })
+    }
+}
+
+/// A report as it is given out.
+#[derive(Clone, Debug)]
+pub struct Printed {
+    /// For people.
+    pub text: String,
+    /// For programs, ended by a line feed.
+    pub json: String,
+    /// Exit status of the command.
+    pub exit_status: u8,
+}
+
+impl Printed {
     /// Writes the JSON to a file, whole or not at all.
     ///
     /// # Errors
@@ -656,7 +693,7 @@ impl Report {
             .prefix(".gapless-report")
             .tempfile_in(directory.unwrap_or(Path::new(".")))
             .map_err(failed)?;
-        file.write_all(self.json()?.as_bytes()).map_err(failed)?;
+        file.write_all(self.json.as_bytes()).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
         file.persist(path).map_err(|error| failed(error.error))?;
         Ok(())

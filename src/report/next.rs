@@ -1,5 +1,7 @@
 //! The next command: what was typed, changed in one point, quoted for a shell.
 
+use std::path::Path;
+
 /// Options of a run that do not carry over to the next.
 const LEFT_OUT: [&str; 2] = ["--json", "--quiet"];
 
@@ -7,7 +9,7 @@ const LEFT_OUT: [&str; 2] = ["--json", "--quiet"];
 const COPY_FLAGS: [&str; 6] =
     ["--create", "--overwrite", "--gzip", "--no-read-back", "--dry-run", "-n"];
 /// Options that only `copy` has, with a value.
-const COPY_VALUES: [&str; 2] = ["--consistency", "--on-type-conflict"];
+const COPY_VALUES: [&str; 3] = ["--consistency", "--journal", "--on-type-conflict"];
 
 /// The command line with another command and perhaps one more option. Nothing where the source was
 /// standard input, which is gone.
@@ -43,6 +45,15 @@ pub(super) fn without(
     let command = arguments.first()?.clone();
     let rest = arguments.iter().filter(|word| !left_out.contains(&word.as_str()));
     rerun(&rest.cloned().collect::<Vec<_>>(), &command, option)
+}
+
+/// The command line that goes on with a journal.
+#[must_use]
+pub fn resume(arguments: &[String], journal: &Path) -> Option<String> {
+    let named = |word: &String| word == "--journal" || word.starts_with("--journal=");
+    let option = format!("--journal={}", journal.display());
+    let option = (!arguments.iter().any(named)).then_some(option.as_str());
+    rerun(arguments, "copy", option)
 }
 
 /// A word as a POSIX shell reads it back.

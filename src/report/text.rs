@@ -76,6 +76,15 @@ impl Report {
                 _ => writeln!(f, "  {}", sent_line(sent))?,
             }
         }
+        if let Some(resumed) = self.resumed.filter(|resumed| resumed.proven_before > 0) {
+            writeln!(
+                f,
+                "  {} of {} partitions were proven by earlier runs, since {}, and not re-read",
+                figure(resumed.proven_before),
+                figure(resumed.partitions),
+                format_time(resumed.begun)
+            )?;
+        }
         let counts = self.counts;
         for conflict in self.types.iter().take(TYPES_SHOWN) {
             writeln!(f, "  {}", describe_types(conflict))?;
@@ -186,7 +195,11 @@ fn sent_line(sent: &Sent) -> String {
         figure(sent.rejected),
         figure(sent.requests)
     );
-    for (name, count) in [("retries", sent.retries), ("lost", sent.lost)] {
+    for (name, count) in [
+        ("retries", sent.retries),
+        ("lost", sent.lost),
+        ("lost by a restart and repeated", sent.repeated),
+    ] {
         if count > 0 {
             // Writing to a String cannot fail.
             let _infallible = write!(line, "   {name} {}", figure(count));

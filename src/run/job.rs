@@ -6,6 +6,7 @@ use crate::compare::{self, Unit};
 use crate::conflicts::{self, Conflict, Policy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Role, Secret};
+use crate::journal::Journal;
 use crate::location::{InfluxLocation, Location};
 use crate::pipeline::Progress;
 use crate::plan::{Grid, Held, RpSettings, SHARD_DURATION};
@@ -45,6 +46,7 @@ impl Job {
         common: &Common,
         source: &Location,
         rejects: Rejects,
+        journal: Option<&Journal>,
         progress: &Meter,
     ) -> Result<Self> {
         let settings = common.settings()?;
@@ -53,11 +55,19 @@ impl Job {
             password: password(Role::Source, common.source_password_file.as_deref())?,
             ca: common.ca.clone(),
         };
-        let side = open_side(source, access, Role::Source, &settings, &rejects, progress)?;
+        let side = open_side(
+            source,
+            access,
+            Role::Source,
+            &settings,
+            journal.is_some(),
+            &rejects,
+            progress,
+        )?;
         let expired = Expired { asked_for: settings.start_given, ..Expired::default() };
         let window = settings.window;
         let mut job = Self { window, settings, side, rejects, not_covered: Vec::new(), expired };
-        job.stop_at_horizon();
+        job.stop_at_horizon(journal);
         if let Location::Influx(InfluxLocation { user: Some(user), database: None, .. }) = source {
             let what =
                 format!("databases that {user:?} may not read: the server does not show them");
@@ -77,7 +87,7 @@ impl Job {
     ) -> Result<SourceSide> {
         let (role, settings) = (Role::Destination, &self.settings);
         let access = access(sides, role)?;
-        let side = open_side(location, access, role, settings, &self.rejects, progress)?;
+        let side = open_side(location, access, role, settings, false, &self.rejects, progress)?;
         self.narrow(
             side.source.coverage(),
             "what lies outside the destination archive's own window",
@@ -86,8 +96,17 @@ impl Job {
     }
 
     /// The newest points of a live source may still be on their way: they are left out.
-    fn stop_at_horizon(&mut self) {
+    fn stop_at_horizon(&mut self, journal: Option<&Journal>) {
         let Some(clock) = self.side.clock.filter(|_| !self.settings.end_given) else { return };
+        if let Some((window, begun)) = journal.and_then(Journal::begun) {
+            self.window.end = self.window.end.min(window.end);
+            self.not_covered.push(format!(
+                "what is newer than {}: the copy was begun {}",
+                format_time(window.end),
+                format_time(begun)
+            ));
+            return;
+        }
         let horizon = clock.saturating_sub(self.settings.lag);
         self.window.end = self.window.end.min(horizon);
         self.not_covered.push(format!(
@@ -318,6 +337,7 @@ fn open_side(
     access: Access,
     role: Role,
     settings: &Settings,
+    identify: bool,
     rejects: &Rejects,
     progress: &Meter,
 ) -> Result<SourceSide> {
@@ -329,7 +349,7 @@ fn open_side(
         memory_max: settings.memory / 2,
         spill: settings.spill.clone(),
     };
-    side::open_source(location, access, role, &options, rejects, progress)
+    side::open_source(location, access, role, &options, identify, rejects, progress)
 }
 
 pub(super) fn access(sides: &TwoSides, role: Role) -> Result<Access> {

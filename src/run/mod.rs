@@ -1,8 +1,10 @@
 //! Runs a command: opens both sides, divides the work, hands it to the operation, makes the report.
 
 mod job;
+mod resume;
 
 use self::job::{Job, access, floor, grid, shard_group};
+use self::resume::Recording;
 use crate::archive::Header;
 use crate::cat;
 use crate::cli::{CatArgs, CopyArgs, ReadArgs, TwoSides, VerifyArgs};
@@ -20,10 +22,11 @@ use crate::progress::Meter;
 use crate::reject::{Rejects, Summary};
 use crate::report::digests::of_digests;
 use crate::report::inspect::of_inspect;
-use crate::report::{self, Report, Stored, TypesDealtWith};
+use crate::report::{self, Printed, Report, Stored, TypesDealtWith};
 use crate::side::{self, DestinationSide, Missing, Writing};
 use crate::sink::influx;
 use crate::source::typed::Typed;
+use crate::stop::Stop;
 use crate::units::{self, Pair};
 use crate::verify;
 use crate::window::{DAY, Window};
@@ -49,22 +52,55 @@ const IN_FLIGHT_SHARE: usize = 8;
 ///
 /// # Errors
 /// Where it could not be carried out.
-pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
+pub fn copy(arguments: &CopyArgs, stop: &Stop, progress: &Meter) -> Result<Printed> {
+    let (source, target) = arguments.sides.locations()?;
+    progress.begin("copy", &[("source", &source), ("destination", &target)]);
+    let recording = resume::open(arguments, &source, &target, progress)?;
+    if let Some(proof) = recording.as_ref().and_then(|recording| recording.proof(&source)) {
+        return Ok(proof);
+    }
+    let copied = copy_recorded(arguments, (&source, &target), recording.as_ref(), stop, progress);
+    match (copied, &recording) {
+        (Ok((report, before, units)), Some(recording)) => recording.finish(report, before, units),
+        (Ok((report, ..)), None) => report.printed(),
+        (Err(error), Some(recording)) => Err(recording.interrupted(error)),
+        (Err(error), None) => Err(error),
+    }
+}
+
+/// The report, the number of partitions that earlier runs proved, and the number of all.
+fn copy_recorded(
+    arguments: &CopyArgs,
+    (source, target): (&Location, &Location),
+    recording: Option<&Recording>,
+    stop: &Stop,
+    progress: &Meter,
+) -> Result<(Report, u64, u64)> {
     let sides = &arguments.sides;
     let (consistency, policy) = (arguments.consistency()?, arguments.policy()?);
-    let (source, target) = sides.locations()?;
-    progress.begin("copy", &[("source", &source), ("destination", &target)]);
-    side::expect_input(&[&source], progress);
+    if let Some(recording) = recording {
+        recording.announce(progress);
+    }
+    side::expect_input(&[source], progress);
     // A dry run writes nothing.
     let file = || sides.common.reject.clone().unwrap_or_else(|| REJECT_FILE.into());
     let rejects = Rejects::new((!arguments.dry_run).then(file));
-    let mut job = Job::open(&sides.common, &source, rejects, progress)?;
-    let mut pairs = job.pairs(&target)?;
-    let header = header(&source, job.window, &pairs);
+    let journal = recording.map(Recording::journal);
+    let mut job = Job::open(&sides.common, source, rejects, journal, progress)?;
+    if let Some(recording) = recording {
+        recording.look_at_source(job.side.identity.as_ref(), progress)?;
+    }
+    if let Some(journal) = journal {
+        journal.begin(job.window, job.side.identity.clone())?;
+    }
+    let recorded = recording.map(Recording::recorded);
+    let mut pairs = job.pairs(target)?;
+    let header = header(source, job.window, &pairs);
     let open = |missing, dry_run| {
+        let recorded = recorded.clone();
         let influx = influx::Options { consistency, gzip: arguments.gzip };
-        let writing = Writing { missing, dry_run, influx, header: header.clone() };
-        side::open_destination(&target, access(sides, Role::Destination)?, writing, &pairs)
+        let writing = Writing { missing, dry_run, influx, header: header.clone(), recorded };
+        side::open_destination(target, access(sides, Role::Destination)?, writing, &pairs)
     };
     let missing = match (arguments.create, arguments.dry_run) {
         (false, _) => Missing::Refuse,
@@ -80,7 +116,7 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
     let held = destination.held()?;
     units::resolve(&mut pairs, &held)?;
     let settings_differ = side::settings_that_differ(&pairs, &held);
-    side::refuse_same_place(&source, &target, &pairs)?;
+    side::refuse_same_place(source, target, &pairs)?;
     job.leave_out_expired(&mut pairs, |pair| {
         floor(units::settings_of(&held, &pair.destination), destination.clock())
     })?;
@@ -89,7 +125,7 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
     })?;
     let Some(mut writable) = destination.destination() else {
         let report = compared_archive(&job, &destination, &units, sides, progress)?;
-        return Ok(Report { settings_differ, ..report });
+        return Ok((Report { settings_differ, ..report }, 0, units.len() as u64));
     };
     let mut typed = TypesDealtWith::default();
     let group = |unit: &Unit| shard_group(&held, &pairs, unit);
@@ -120,9 +156,13 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
         server: destination.is_server(),
     };
     let source = Typed::new(&*job.side.source, conflicts::rules(&typed.conflicts, policy));
-    let mut outcome = copy::run(&source, writable, &units, &options, &job.rejects, progress)
+    let surroundings = copy::Surroundings { rejects: &job.rejects, progress, stop, journal };
+    let mut outcome = copy::run(&source, writable, &units, &options, surroundings)
         .and_then(|outcome| finish(&destination, outcome))
-        .map_err(|error| interrupted(&destination, error))?;
+        .map_err(|error| match recording {
+            Some(_) => error,
+            None => left_behind(&destination, error),
+        })?;
     if job.side.clock.is_some() && !typed.conflicts.is_empty() {
         let late = job.late_conflicts(destination.reader(), &units, &typed.conflicts, group)?;
         outcome.verified.counts.unstable += late;
@@ -133,8 +173,10 @@ pub fn copy(arguments: &CopyArgs, progress: &Meter) -> Result<Report> {
         (_, true) => Stored::Unseen,
         (_, false) => Stored::ReadBack,
     };
+    let before = outcome.before;
     let report = report::of_copy(job.context(sides, progress)?, outcome, typed, stored);
-    Ok(Report { created: destination.created().to_vec(), settings_differ, ..report })
+    let report = Report { created: destination.created().to_vec(), settings_differ, ..report };
+    Ok((report, before, units.len() as u64))
 }
 
 /// Gives a new archive its name, if it holds what it should.
@@ -149,8 +191,8 @@ fn finish(destination: &DestinationSide, outcome: copy::Outcome) -> Result<copy:
     Ok(outcome)
 }
 
-/// What is left behind by a copy that failed on its way.
-fn interrupted(destination: &DestinationSide, error: Error) -> Error {
+/// What is left behind by a copy that failed on its way and is not recorded.
+fn left_behind(destination: &DestinationSide, error: Error) -> Error {
     let left = match destination {
         DestinationSide::NewArchive { sink, .. } => format!(
             "{} is left unfinished: remove it, then run the same command again",
@@ -210,13 +252,13 @@ fn compared_archive(
 ///
 /// # Errors
 /// Where it could not be carried out.
-pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Report> {
+pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     let sides = &arguments.sides;
     let (source, target) = sides.locations()?;
     progress.begin("verify", &[("source", &source), ("destination", &target)]);
     side::expect_input(&[&source, &target], progress);
     let rejects = Rejects::new(sides.common.reject.clone());
-    let mut job = Job::open(&sides.common, &source, rejects, progress)?;
+    let mut job = Job::open(&sides.common, &source, rejects, None, progress)?;
     let destination = job.open_destination(sides, &target, progress)?;
     let reader = &*destination.source;
     let held = reader.namespaces()?;
@@ -242,7 +284,7 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Report> {
     let outcome = verify::run(&*job.side.source, reader, &units, jobs, &options, progress)?;
     let writable = matches!(target, Location::Influx(_));
     let report = report::of_verify(job.context(sides, progress)?, outcome, writable);
-    Ok(Report { settings_differ, ..report })
+    Report { settings_differ, ..report }.printed()
 }
 
 /// What a command found, for standard output.
@@ -296,7 +338,7 @@ fn open_to_read(command: &str, arguments: &ReadArgs, progress: &Meter) -> Result
     progress.begin(command, &[("source", &source)]);
     side::expect_input(&[&source], progress);
     let rejects = Rejects::new(arguments.common.reject.clone());
-    let job = Job::open(&arguments.common, &source, rejects, progress)?;
+    let job = Job::open(&arguments.common, &source, rejects, None, progress)?;
     progress.stage("read");
     Ok((job, source.to_string()))
 }
@@ -321,7 +363,7 @@ pub fn cat(arguments: &CatArgs, progress: &Meter, out: &mut dyn Write) -> Result
     progress.begin("cat", &[("source", &source)]);
     side::expect_input(&[&source], progress);
     let rejects = Rejects::new(arguments.common.reject.clone());
-    let job = Job::open(&arguments.common, &source, rejects, progress)?;
+    let job = Job::open(&arguments.common, &source, rejects, None, progress)?;
     let held = job.held()?;
     let filter = &job.settings.filter;
     let source = &*job.side.source;

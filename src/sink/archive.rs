@@ -8,7 +8,11 @@
 //! writes to a unit that is closed: rows would come twice, or out of order. Such a unit is
 //! discarded and sent whole again ([`ArchiveSink::discard_unit`]). Files are made anew (`O_EXCL`,
 //! which follows no links), readable by their owner only. A sink that is dropped before
-//! [`ArchiveSink::complete`] leaves `DIR.partial` as it is.
+//! [`ArchiveSink::complete`] leaves `DIR.partial` as it is; [`ArchiveSink::resume`] goes on with it.
+
+mod resume;
+
+pub use self::resume::Recorded;
 
 use crate::archive::{self, Contents, Header, MANIFEST, Manifest, Part, Shared, Unit};
 use crate::digest::node::Node;
@@ -16,11 +20,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{Decoder, Item, Options};
 use crate::plan::Namespace;
 use crate::series::Printable;
-use crate::sink::{Ack, Batch, Sink};
+use crate::sink::{Ack, Batch, Epoch, Sink};
 use crate::source::archive::ArchiveSource;
 use crate::types::TypeTable;
 use crate::value::FieldType;
 use crate::window::Window;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -49,6 +54,8 @@ struct State {
     numbers: BTreeMap<(Namespace, String), u32>,
     /// Folders that were made, below the archive's directory.
     folders: BTreeSet<String>,
+    /// Fields that the schema did not have before a unit was recorded, and whether it is cut.
+    fresh: BTreeMap<(Namespace, Window), (Vec<[String; 3]>, bool)>,
     completed: bool,
     abandoned: bool,
 }
@@ -59,15 +66,7 @@ impl ArchiveSink {
     /// # Errors
     /// Where either exists, or the latter cannot be made.
     pub fn create(directory: &Path, header: Header) -> Result<Self> {
-        let Some(name) = directory.file_name() else {
-            return Err(Error::usage(format!(
-                "{} cannot be the name of a new directory",
-                directory.display()
-            )));
-        };
-        let mut partial_name = name.to_owned();
-        partial_name.push(".partial");
-        let partial = directory.with_file_name(partial_name);
+        let partial = partial_of(directory)?;
         refuse_existing(directory)?;
         make_folder(&partial).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => partial_exists(&partial),
@@ -75,11 +74,7 @@ impl ArchiveSink {
                 .with_next("make the directory in which the archive is to stand"),
             _ => Error::io(&partial, "create", error),
         })?;
-        let mut contents = Contents::new();
-        for held in &header.namespaces {
-            let entry = contents.entry(held.namespace.clone()).or_default();
-            entry.settings.clone_from(&held.settings);
-        }
+        let contents = contents_of(&header);
         Ok(Self {
             directory: directory.to_owned(),
             shared: Arc::new(Shared::new(partial.clone(), contents)),
@@ -120,19 +115,19 @@ impl ArchiveSink {
         Ok(())
     }
 
-    /// Records for the manifest's schema that a measurement has a field.
+    /// Records for the manifest's schema that a measurement has a field. True where that is new.
     pub fn record_field(
         &self,
         namespace: &Namespace,
         measurement: &[u8],
         field: &[u8],
         field_type: FieldType,
-    ) {
+    ) -> bool {
         let measurement = Printable(measurement).to_string();
         let field = Printable(field).to_string();
         let mut place = self.shared.change();
         let entry = place.contents.entry(namespace.clone()).or_default();
-        entry.record_field(measurement, field, field_type);
+        entry.record_field(measurement, field, field_type)
     }
 
     /// Forgets a unit, open or closed, and removes its files, so that it can be written anew.
@@ -187,6 +182,7 @@ impl ArchiveSink {
             sync_folder(&self.partial.join(folder))?;
         }
         sync_folder(&self.partial)?;
+        self.disown()?;
         let mut place = self.shared.change();
         fs::rename(&self.partial, &self.directory)
             .map_err(|error| Error::io(&self.directory, "rename", error))?;
@@ -216,6 +212,7 @@ impl ArchiveSink {
             remove(&self.partial.join(&folder))?;
             state.folders.remove(&folder);
         }
+        self.disown()?;
         remove(&self.partial)?;
         state.abandoned = true;
         Ok(())
@@ -359,13 +356,32 @@ impl Sink for ArchiveSink {
         digest: Node,
         types: &TypeTable,
     ) -> Result<()> {
+        let mut fresh = Vec::new();
         for (measurement, field, field_type) in types.fields() {
-            self.record_field(namespace, measurement, field, field_type);
+            if self.record_field(namespace, measurement, field, field_type) {
+                let names = [measurement, field].map(|name| Printable(name).to_string());
+                let [measurement, field] = names;
+                fresh.push([measurement, field, field_type.name().to_owned()]);
+            }
         }
+        self.state().fresh.insert((namespace.clone(), window), (fresh, types.is_cut()));
         if types.is_cut() {
             self.shared.change().contents.entry(namespace.clone()).or_default().cut_schema();
         }
         self.record_digest(namespace, window, digest)
+    }
+
+    /// Files that are closed stay as they are: any process may go on with them.
+    fn epoch(&self) -> Epoch {
+        Epoch { number: 0, name: Some("files".into()) }
+    }
+
+    fn stored_unit(&self, namespace: &Namespace, window: Window) -> Result<Option<Value>> {
+        self.stored(namespace, window).map(Some)
+    }
+
+    fn restore_unit(&self, namespace: &Namespace, window: Window, stored: &Value) -> Result<bool> {
+        self.holds(namespace, window, stored)
     }
 }
 
@@ -556,6 +572,29 @@ fn refuse_existing(directory: &Path) -> Result<()> {
             shell_word(directory)
         ))),
     }
+}
+
+/// Where an archive is until it is complete.
+fn partial_of(directory: &Path) -> Result<PathBuf> {
+    let Some(name) = directory.file_name() else {
+        return Err(Error::usage(format!(
+            "{} cannot be the name of a new directory",
+            directory.display()
+        )));
+    };
+    let mut partial = name.to_owned();
+    partial.push(".partial");
+    Ok(directory.with_file_name(partial))
+}
+
+/// What an archive holds before anything was written.
+fn contents_of(header: &Header) -> Contents {
+    let mut contents = Contents::new();
+    for held in &header.namespaces {
+        let entry = contents.entry(held.namespace.clone()).or_default();
+        entry.settings.clone_from(&held.settings);
+    }
+    contents
 }
 
 fn partial_exists(partial: &Path) -> Error {

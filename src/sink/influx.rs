@@ -10,7 +10,8 @@
 //! to a request that held it among others, which its reason says.
 
 use super::refusal::{self, Verdict};
-use super::{Ack, Batch, Refusal, Sink};
+use super::restarts::Restarts;
+use super::{Ack, Batch, Epoch, Refusal, Sink};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Attempts, Body, Call, Client, Fault, FaultKind, Reply};
 use crate::influxql;
@@ -88,6 +89,7 @@ pub struct Influx {
     client: Arc<Client>,
     options: Options,
     requests_max: u64,
+    restarts: Restarts,
 }
 
 impl Influx {
@@ -97,7 +99,7 @@ impl Influx {
     /// Where it cannot be reached or is none.
     pub fn new(client: Arc<Client>, options: Options) -> Result<Self> {
         influxql::ping(&client)?;
-        Ok(Self { client, options, requests_max: REQUESTS_MAX })
+        Ok(Self { client, options, requests_max: REQUESTS_MAX, restarts: Restarts::default() })
     }
 
     /// The same with another number in the place of [`REQUESTS_MAX`].
@@ -120,6 +122,10 @@ impl Sink for Influx {
 
     fn close_unit(&self, _namespace: &Namespace, _window: Window) -> Result<()> {
         Ok(())
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.restarts.look(&self.client)
     }
 }
 

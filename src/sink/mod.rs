@@ -4,6 +4,7 @@ pub mod archive;
 pub mod influx;
 pub mod null;
 pub mod refusal;
+mod restarts;
 
 use crate::digest::node::Node;
 use crate::error::Result;
@@ -46,6 +47,16 @@ pub struct Ack {
     pub retries: u64,
 }
 
+/// How far a place has come since this process knows it: what it acknowledged in an earlier epoch may
+/// be gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Epoch {
+    /// Grows with each sign of a restart.
+    pub number: u64,
+    /// By what this run of the place is known in other processes, where it is.
+    pub name: Option<String>,
+}
+
 /// A place that stores batches. Shared by worker threads.
 pub trait Sink: Send + Sync {
     /// Stores a batch and waits for the answer. Writing the same batch again does no harm.
@@ -86,5 +97,36 @@ pub trait Sink: Send + Sync {
         _types: &TypeTable,
     ) -> Result<()> {
         Ok(())
+    }
+
+    /// The epoch that it is in. A place that keeps what it acknowledged has only one.
+    fn epoch(&self) -> Epoch {
+        Epoch::default()
+    }
+
+    /// What another process needs to go on with a unit that is recorded, if it needs anything.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    fn stored_unit(
+        &self,
+        _namespace: &Namespace,
+        _window: Window,
+    ) -> Result<Option<serde_json::Value>> {
+        Ok(None)
+    }
+
+    /// Takes a unit over that another process stored, by what [`Sink::stored_unit`] told. False where
+    /// it is not there any more.
+    ///
+    /// # Errors
+    /// Where that cannot be found out, or `stored` is not understood.
+    fn restore_unit(
+        &self,
+        _namespace: &Namespace,
+        _window: Window,
+        _stored: &serde_json::Value,
+    ) -> Result<bool> {
+        Ok(true)
     }
 }

@@ -125,6 +125,8 @@ impl Gapless {
                 command.env_remove(name);
             }
         }
+        // Journals of failed copies must not stay in the home of whoever runs the tests.
+        command.env("XDG_STATE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("state"));
         Self { command, stdin: Vec::new(), timeout: Duration::from_secs(120) }
     }
 
