@@ -27,6 +27,7 @@
 //!   after the other, and reads again only the places that differ, to tell the cells apart.
 //! - [`copy`] compares, sends what is missing through a [`sink::Sink`], and compares again; it
 //!   succeeds when every cell of the source is found at the destination or accounted for.
+//!   What it has proven of each unit goes to the [`journal`], from which another process goes on.
 //!   [`verify`] compares and changes nothing; [`cat`] writes line protocol; [`inspect`] counts;
 //!   [`digests`] sums.
 //!

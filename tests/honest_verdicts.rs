@@ -136,10 +136,7 @@ impl Sink for Memory {
     }
 }
 
-fn copy_live(source: &dyn Source) -> (copy::Outcome, Vec<(i64, f64)>) {
-    let sink = Arc::new(Memory::default());
-    let stored = Arc::clone(&sink);
-    let reader = scripted(move |_| stored.0.lock().unwrap().clone());
+fn copy_to(source: &dyn Source, reader: &dyn Source, sink: &dyn Sink, live: bool) -> copy::Outcome {
     let options = copy::Options {
         compare: options(),
         jobs: 1,
@@ -149,15 +146,21 @@ fn copy_live(source: &dyn Source) -> (copy::Outcome, Vec<(i64, f64)>) {
         cells: None,
         dry_run: false,
         overwrite: false,
-        live: true,
+        live,
         server: false,
     };
-    let destination = Destination { reader: Some(&reader), sink: &*sink };
-    let rejects = Rejects::new(None);
-    let stop = Stop::default();
+    let destination = Destination { reader: Some(reader), sink };
+    let (rejects, stop) = (Rejects::new(None), Stop::default());
     let surroundings =
         copy::Surroundings { rejects: &rejects, progress: &(), stop: &stop, journal: None };
-    let outcome = copy::run(source, destination, &[unit()], &options, surroundings).unwrap();
+    copy::run(source, destination, &[unit()], &options, surroundings).unwrap()
+}
+
+fn copy_live(source: &dyn Source) -> (copy::Outcome, Vec<(i64, f64)>) {
+    let sink = Arc::new(Memory::default());
+    let stored = Arc::clone(&sink);
+    let reader = scripted(move |_| stored.0.lock().unwrap().clone());
+    let outcome = copy_to(source, &reader, &*sink, true);
     (
         outcome,
         table(&sink.0.lock().unwrap())
@@ -196,6 +199,36 @@ fn a_value_that_changes_while_an_empty_destination_is_filled_arrives() {
     assert_eq!(stored, [(1, 2.0)]);
     assert_eq!((outcome.sent.lost, outcome.verified.counts.changed()), (0, 0));
     assert_eq!(outcome.verified.counts.matched, 1);
+}
+
+/// A cluster that acknowledges everything and stores nothing.
+struct Lagging;
+
+impl Sink for Lagging {
+    fn write(&self, _: Batch) -> Result<Ack> {
+        Ok(Ack { requests: 1, ..Ack::default() })
+    }
+
+    fn close_unit(&self, _: &Namespace, _: Window) -> Result<()> {
+        Ok(())
+    }
+
+    fn lags(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn an_old_value_that_a_node_shows_for_a_while_is_no_conflict() {
+    let source = scripted(|_| vec![(1, 1.0), (2, 2.0)]);
+    // Each comparison that finds a difference reads the place once more to tell the cells apart.
+    let old = |reading| if reading < 4 { 9.0 } else { 2.0 };
+    let reader = scripted(move |reading| vec![(1, 1.0), (2, old(reading))]);
+    let outcome = copy_to(&source, &reader, &Lagging, false);
+    assert_eq!((outcome.verified.counts.matched, outcome.verified.counts.changed()), (2, 0));
+    let stays = scripted(|_| vec![(1, 1.0), (2, 9.0)]);
+    let outcome = copy_to(&source, &stays, &Lagging, false);
+    assert_eq!(outcome.verified.counts.changed(), 1);
 }
 
 #[test]

@@ -310,7 +310,8 @@ impl Copy<'_> {
         let mut judged = self.send_missing(&ours, &theirs, unit, &mut sent)?;
         sent.sent.already_there += judged.findings.counts.matched;
         let (mut rounds, mut restarts) = (1, 0);
-        while judged.wants {
+        let lags = |judged: &Judged| sink.lags() && judged.findings.counts.changed() > 0;
+        while judged.wants || lags(&judged) {
             sink.close_unit(&unit.destination, unit.window)?;
             if self.destination.reader.is_none() || self.options.dry_run {
                 break;
@@ -426,8 +427,8 @@ impl Copy<'_> {
         ))
     }
 
-    /// Reads the destination again until it shows what was sent: a cluster may lag behind what it
-    /// acknowledged. What it then holds is recorded.
+    /// Reads the destination again until it shows what was sent, and nothing else where it lags: the
+    /// nodes of a cluster may differ for a while. What it then holds is recorded.
     fn read_back(&self, ours: &Digest, unit: &Unit, sent: &Filled) -> Result<(Digest, Judged)> {
         if let Some(cells) = self.options.cells {
             self.surroundings.progress.expect(Stage::Verify, cells);
@@ -436,7 +437,8 @@ impl Copy<'_> {
         loop {
             let theirs = self.digest_destination(unit)?;
             let judged = self.judge(ours, &theirs, unit, sent)?;
-            if let Some(pause) = pauses.next().filter(|_| judged.lacks) {
+            let lags = self.destination.sink.lags() && judged.findings.counts.changed() > 0;
+            if let Some(pause) = pauses.next().filter(|_| judged.lacks || lags) {
                 if !self.surroundings.stop.sleep(*pause) {
                     return Err(ErrorKind::Interrupted.into());
                 }

@@ -47,6 +47,9 @@ pub struct ArchiveSink {
     state: Mutex<State>,
 }
 
+/// Measurement, field and type, printable, and whether there are more.
+type Fresh = (Vec<[String; 3]>, bool);
+
 #[derive(Debug, Default)]
 struct State {
     open: BTreeMap<(Namespace, Window), Arc<Mutex<OpenUnit>>>,
@@ -55,7 +58,7 @@ struct State {
     /// Folders that were made, below the archive's directory.
     folders: BTreeSet<String>,
     /// Fields that the schema did not have before a unit was recorded, and whether it is cut.
-    fresh: BTreeMap<(Namespace, Window), (Vec<[String; 3]>, bool)>,
+    fresh: BTreeMap<(Namespace, Window), Fresh>,
     completed: bool,
     abandoned: bool,
 }

@@ -89,6 +89,8 @@ pub struct Influx {
     client: Arc<Client>,
     options: Options,
     requests_max: u64,
+    /// It is a node of a cluster.
+    cluster: bool,
     restarts: Restarts,
 }
 
@@ -98,8 +100,10 @@ impl Influx {
     /// # Errors
     /// Where it cannot be reached or is none.
     pub fn new(client: Arc<Client>, options: Options) -> Result<Self> {
-        influxql::ping(&client)?;
-        Ok(Self { client, options, requests_max: REQUESTS_MAX, restarts: Restarts::default() })
+        // InfluxDB Enterprise says `1.8.10-c1.8.10`.
+        let cluster = influxql::ping(&client)?.contains("-c");
+        let restarts = Restarts::default();
+        Ok(Self { client, options, requests_max: REQUESTS_MAX, cluster, restarts })
     }
 
     /// The same with another number in the place of [`REQUESTS_MAX`].
@@ -122,6 +126,11 @@ impl Sink for Influx {
 
     fn close_unit(&self, _namespace: &Namespace, _window: Window) -> Result<()> {
         Ok(())
+    }
+
+    /// The nodes of a cluster may differ for a while, the more so below consistency `all`.
+    fn lags(&self) -> bool {
+        self.cluster || self.options.consistency.is_some_and(|level| level != Consistency::All)
     }
 
     fn epoch(&self) -> Epoch {

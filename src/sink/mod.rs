@@ -99,6 +99,11 @@ pub trait Sink: Send + Sync {
         Ok(())
     }
 
+    /// True where it may take a while until what was acknowledged, or written by others, is seen.
+    fn lags(&self) -> bool {
+        false
+    }
+
     /// The epoch that it is in. A place that keeps what it acknowledged has only one.
     fn epoch(&self) -> Epoch {
         Epoch::default()
