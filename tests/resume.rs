@@ -112,6 +112,8 @@ fn sigterm_is_the_same_and_a_second_signal_stops_at_once_and_loses_nothing() {
     let before = records(&place.path("journal"));
     wait_for(before + 2, || Some(place.path("journal")), &mut running);
     signal("STOP", place.server.id().unwrap());
+    // Until every thread of the copy waits for the server.
+    std::thread::sleep(Duration::from_millis(500));
     running.interrupt();
     std::thread::sleep(Duration::from_millis(200));
     assert!(running.is_running(), "it waits for what is in flight");
