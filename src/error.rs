@@ -19,6 +19,29 @@ struct Inner {
     next: Option<String>,
 }
 
+/// Damage that a decoder found in bytes it was given: it knows the offset, its caller the file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("byte {offset}: {reason}")]
+pub struct Damage {
+    /// Offset in the file of the first byte that could not be used.
+    pub offset: u64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Damage {
+    /// Damage at an offset.
+    pub fn new(offset: u64, reason: impl Into<String>) -> Self {
+        Self { offset, reason: reason.into() }
+    }
+
+    /// The error of the file that the bytes came from.
+    #[must_use]
+    pub fn in_file(self, path: impl Into<PathBuf>) -> Error {
+        ErrorKind::Damaged { path: path.into(), offset: self.offset, reason: self.reason }.into()
+    }
+}
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -38,7 +38,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 | [`error`], [`stop`], [`window`], [`value`], [`series`], [`block`] |
-//! | 1 | [`mod@line`], [`msgpack`], [`spill`], [`digest`], [`compress`] |
+//! | 1 | [`mod@line`], [`msgpack`], [`tsm`], [`meta`], [`spill`], [`digest`], [`compress`] |
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
@@ -89,6 +89,7 @@ pub mod inspect;
 pub mod journal;
 pub mod line;
 pub mod location;
+pub mod meta;
 pub mod msgpack;
 pub mod pipeline;
 pub mod plan;
@@ -102,6 +103,7 @@ pub mod sink;
 pub mod source;
 pub mod spill;
 pub mod stop;
+pub mod tsm;
 pub mod types;
 pub mod units;
 pub mod value;
