@@ -1,5 +1,7 @@
 //! What is encoded is decoded again, in every encoding, and a second decoder agrees.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod tsm_tools;
 
 use gapless::tsm::index::Tsm;

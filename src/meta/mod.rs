@@ -12,7 +12,7 @@ pub mod backup;
 mod message;
 
 use crate::error::Damage;
-use crate::window::{TIME_MAX, TIME_MIN, Window};
+use crate::window::{TIME_MIN, Window};
 use prost::Message;
 
 /// All that a meta store says.
@@ -132,7 +132,7 @@ impl ShardGroup {
     #[must_use]
     pub fn window(&self) -> Window {
         let start = if self.start > self.end { TIME_MIN } else { self.start.max(TIME_MIN) };
-        Window { start, end: self.end.min(TIME_MAX + 1) }
+        Window { start, end: self.end }
     }
 }
 

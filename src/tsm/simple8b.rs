@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn every_selector_fills_its_word() {
         for selector in 2..16_usize {
-            let numbers = all(&[(selector as u64) << 60 | (1 << 60) - 1]);
+            let numbers = all(&[((selector as u64) << 60) | ((1 << 60) - 1)]);
             let bits = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 60][selector - 2];
             assert_eq!(numbers, vec![(1_u64 << bits) - 1; COUNTS[selector]], "{selector}");
         }

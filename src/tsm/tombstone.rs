@@ -10,7 +10,8 @@
 //!
 //! They hide points of the TSM file of the same name, and of no other. Records may repeat and
 //! overlap. A server overlooks a file that ends within a record's length; here that is damage, since
-//! what a deletion took away would come back.
+//! what a deletion took away would come back. Only a cut exactly between two records of v1 and v2,
+//! or between two members of v4, cannot be seen.
 
 use super::input::Input;
 use super::{Damage, Span};

@@ -20,9 +20,12 @@ use super::input::Input;
 use super::{Damage, Span, snappy};
 use crate::value::{FieldType, Value};
 use memchr::memchr;
+use std::ops::RangeInclusive;
 
 /// Bytes before an entry's snappy block.
 const HEAD: usize = 5;
+/// Types of entries.
+const TYPES: RangeInclusive<u8> = 1..=3;
 
 /// One step through a segment.
 #[derive(Debug)]
@@ -103,7 +106,7 @@ impl<'a> Segment<'a> {
     /// offset; `None` where there is none. What lies between is lost.
     pub fn resync(&mut self) -> Option<u64> {
         for at in self.last + 1..self.bytes.len() {
-            if let Ok(Frame::Whole { kind, block, .. }) = frame(&self.bytes[at..])
+            if let Some((kind, block)) = whole(&self.bytes[at..])
                 && read(kind, block, &mut self.payload).is_ok()
             {
                 self.at = at;
@@ -119,24 +122,31 @@ enum Frame<'a> {
     Cut,
 }
 
-/// The entry that the bytes begin with.
-fn frame(bytes: &[u8]) -> Result<Frame<'_>, String> {
-    let kind = bytes[0];
-    if !(1..=3).contains(&kind) {
-        return Err(format!("unknown type {kind} of an entry: the log is damaged"));
-    }
-    let Some((head, rest)) = bytes.split_at_checked(HEAD) else { return Ok(Frame::Cut) };
+/// Type and snappy block of the entry that the bytes begin with, if all of it is there.
+fn whole(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
     let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
-    let block = usize::try_from(length).ok().and_then(|length| rest.get(..length));
-    match block {
-        Some(block) => Ok(Frame::Whole { kind, block, length: HEAD + block.len() }),
-        None if snappy::begins_block(rest) => Ok(Frame::Cut),
-        None => Err(format!(
-            "an entry says that it has {length} bytes, {} are left, and they do not begin one: \
-             the log is damaged",
-            rest.len()
-        )),
+    let block = rest.get(..usize::try_from(length).ok()?)?;
+    TYPES.contains(&head[0]).then_some((head[0], block))
+}
+
+/// The entry that the bytes, of which there are some, begin with.
+fn frame(bytes: &[u8]) -> Result<Frame<'_>, String> {
+    if let Some((kind, block)) = whole(bytes) {
+        return Ok(Frame::Whole { kind, block, length: HEAD + block.len() });
     }
+    if !TYPES.contains(&bytes[0]) {
+        return Err(format!("unknown type {} of an entry: the log is damaged", bytes[0]));
+    }
+    let rest = bytes.get(HEAD..).unwrap_or_default();
+    if snappy::begins_block(rest) {
+        return Ok(Frame::Cut);
+    }
+    Err(format!(
+        "an entry says that it goes on behind the end of the segment, but the {} bytes that are \
+         there do not begin one: the log is damaged",
+        rest.len()
+    ))
 }
 
 /// Decompresses an entry and passes over all of it.

@@ -151,7 +151,7 @@ fn compare(index: &str) {
         meta.databases[0].rps[0].groups.iter().map(|group| group.window()).collect();
     windows.sort();
     assert!(windows.len() > 3 && windows.windows(2).all(|two| two[0].end <= two[1].start));
-    for ((_, time), _) in &found {
+    for (_, time) in found.keys() {
         assert!(windows.iter().any(|window| window.contains(*time)), "{time}");
     }
 }

@@ -1,5 +1,7 @@
 //! InfluxDB's own files, decoded: those in `testdata`, and those of servers started here.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod files;

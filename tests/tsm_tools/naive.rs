@@ -147,7 +147,11 @@ fn integers(stored: &[u8], count: u64) -> Option<Vec<Naive>> {
     let mut value = 0_u64;
     let unfold = |folded: u64| {
         let half = folded / 2;
-        value = if folded % 2 == 0 { value.wrapping_add(half) } else { value.wrapping_add(!half) };
+        value = if folded.is_multiple_of(2) {
+            value.wrapping_add(half)
+        } else {
+            value.wrapping_add(!half)
+        };
         Naive::Bits(value)
     };
     Some(folded.into_iter().map(unfold).collect())
