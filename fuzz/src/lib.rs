@@ -1,9 +1,11 @@
-//! What the fuzz targets share with the tests: the second decoder and comparable items.
+//! What the fuzz targets share with the tests: second decoders, an encoder and comparable items.
 
 #[path = "../../tests/line_tools/naive.rs"]
 pub mod naive;
 #[path = "../../tests/line_tools/outcome.rs"]
 pub mod outcome;
+#[path = "../../tests/tsm_tools/mod.rs"]
+pub mod tsm;
 
 use gapless::line::decode::Options;
 
