@@ -6,9 +6,8 @@ use gapless::block::Block;
 use gapless::block::log::RowLog;
 use gapless::line::decode::{Decoder, Item, Options};
 use gapless::line::encode::Encoder;
-use gapless::line::key;
+use gapless::line::places::Places;
 use gapless::window::Window;
-use std::sync::Arc;
 
 /// Bytes that are fed to the decoder at once, as a reader of a file does.
 const CHUNK: usize = 256 << 10;
@@ -36,28 +35,21 @@ pub(crate) fn lines(steps: u32) -> Vec<u8> {
 /// Decodes lines into one log a measurement, as a reader of a line file does.
 pub(crate) fn decode(lines: &[u8]) -> Logs {
     let mut logs = Logs::new();
-    let mut newest = 0;
+    let mut places = Places::default();
     let mut decoder = Decoder::new(Options::default());
     for chunk in lines.chunks(CHUNK) {
         decoder.feed(chunk);
         while let Some(item) = decoder.next_item().unwrap() {
             let Item::Row(row) = item else { panic!("{item:?}") };
-            let end = row.key.iter().position(|&byte| byte == b',').unwrap();
-            let name = &row.key[..end];
-            if logs.get(newest).is_none_or(|(known, _)| known != name) {
-                newest = logs.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+            let at = places.log_of(&row).unwrap_or_else(|| {
+                let end = row.key.iter().position(|&byte| byte == b',').unwrap();
+                let name = &row.key[..end];
+                logs.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
                     logs.push((name.to_vec(), RowLog::default()));
                     logs.len() - 1
-                });
-            }
-            let log = &mut logs[newest].1;
-            let series = log
-                .find_series(row.key)
-                .unwrap_or_else(|| log.add_series(Arc::new(key::parse(row.key))));
-            log.begin_row(series, row.time);
-            for (field, value) in row.fields() {
-                log.push(field, value);
-            }
+                })
+            });
+            places.append(&row, at, &mut logs[at].1);
         }
     }
     logs

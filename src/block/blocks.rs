@@ -5,7 +5,6 @@
 
 use super::table::Table;
 use super::{Block, Column, Limits};
-use crate::value::FieldType;
 use crate::window::Window;
 use std::ops::Range;
 use std::sync::Arc;
@@ -88,19 +87,22 @@ impl<'a> Plan<'a> {
     fn take(&mut self, series: usize, rows: Range<usize>) -> usize {
         let first = rows.start;
         let mut end = first;
-        for row in rows {
-            // A column takes eight bytes a row, present or not, and so does the time.
-            let dense = (self.columns.len() + 1) * self.rows * 8;
-            let full =
-                self.rows >= self.limits.rows_max || dense + self.bytes > self.limits.bytes_max;
-            if full && self.rows > 0 {
-                break;
+        while end < rows.end && self.room() > 0 {
+            let writes = self.table.writes(end);
+            if writes.len() == 1
+                && self.table.shape(writes.start) == self.shape
+                && !self.has_strings
+            {
+                let alike = self.table.alike(end..rows.end.min(end + self.room()));
+                self.rows += alike;
+                end += alike;
+                continue;
             }
-            for &write in self.table.writes(row) {
+            for write in writes {
                 self.add(write);
             }
             self.rows += 1;
-            end = row + 1;
+            end += 1;
         }
         if end > first {
             self.bytes += self.table.series[series].memory();
@@ -109,38 +111,44 @@ impl<'a> Plan<'a> {
         end
     }
 
+    /// How many more rows the block may take that give it neither columns nor strings; one at least
+    /// where it has none.
+    fn room(&self) -> usize {
+        // A column takes eight bytes a row, present or not, and so does the time.
+        let row = (self.columns.len() + 1) * 8;
+        let full = match self.limits.bytes_max.checked_sub(self.bytes) {
+            Some(rest) => (rest / row).saturating_add(1),
+            None => 0,
+        };
+        full.min(self.limits.rows_max).max(1).saturating_sub(self.rows)
+    }
+
     /// Gives the cells of one write their columns and counts its strings.
-    fn add(&mut self, write: u32) {
-        let rows = &self.table.rows;
-        let shape = rows.shape[write as usize];
+    fn add(&mut self, write: usize) {
+        let table = self.table;
+        let shape = table.shape(write);
         if shape != self.shape {
             self.shape = shape;
-            self.add_columns(rows.shapes.fields(shape));
+            self.has_strings = table.shapes.has_strings(shape);
+            self.add_columns(table.shapes.fields(shape));
         }
         if self.has_strings {
-            let (fields, cells) = rows.cells_of(write);
-            for (&field, cell) in fields.iter().zip(cells) {
-                if self.is_string(field) && self.table.is_live(cell) {
-                    self.bytes += self.table.cells.string(self.table.cells.bits[cell]).len();
+            for (&field, cell) in table.fields_of(write).iter().zip(table.first_cell(write)..) {
+                if table.fields[field as usize].is_string() && table.is_live(cell) {
+                    self.bytes += table.cells.string(table.cells.bits[cell]).len();
                 }
             }
         }
     }
 
     fn add_columns(&mut self, fields: &[u32]) {
-        self.has_strings = false;
         for &field in fields {
-            self.has_strings |= self.is_string(field);
             let column = &mut self.column_of[field as usize];
             if *column == 0 {
                 self.columns.push(field);
                 *column = self.columns.len();
             }
         }
-    }
-
-    fn is_string(&self, field: u32) -> bool {
-        self.table.fields[field as usize].field_type == FieldType::String
     }
 
     fn fill(self) -> Block {
@@ -177,52 +185,24 @@ impl<'a> Plan<'a> {
 
     /// Fills the block's rows from `at` on.
     fn fill_rows(&self, columns: &mut [Column], mut at: usize, mut rows: Range<usize>) {
+        let table = self.table;
         let mut firsts = [0; TOGETHER];
         while !rows.is_empty() {
-            let Some(first) = self.table.only_write(rows.start) else {
-                self.fill_row(columns, at, rows.start);
-                at += 1;
-                rows.start += 1;
-                continue;
-            };
-            let shape = self.table.rows.shape[first as usize];
-            let alike = self.alike(rows.clone(), shape, &mut firsts);
-            for (place, field) in self.table.rows.shapes.fields(shape).iter().enumerate() {
-                let column = &mut columns[self.column_of[*field as usize] - 1];
-                column.set_all(at, &firsts[..alike], place, &self.table.cells);
+            let writes = table.writes(rows.start);
+            let alike = table.alike(rows.start..rows.end.min(rows.start + TOGETHER));
+            for (number, write) in writes.enumerate() {
+                let firsts = &mut firsts[..alike];
+                table.first_cells(rows.start, number, firsts);
+                for (place, field) in table.fields_of(write).iter().enumerate() {
+                    // What replaced it in one row did in all, which have the same writes.
+                    if table.is_live(table.first_cell(write) + place) {
+                        let column = &mut columns[self.column_of[*field as usize] - 1];
+                        column.set_all(at, firsts, place, &table.cells);
+                    }
+                }
             }
             at += alike;
             rows.start += alike;
-        }
-    }
-
-    /// Notes the first cells of rows of one write of this shape, up to one that is not such a row;
-    /// returns how many.
-    fn alike(&self, rows: Range<usize>, shape: u32, firsts: &mut [usize; TOGETHER]) -> usize {
-        let log = &self.table.rows;
-        let mut count = 0;
-        for (first, row) in firsts.iter_mut().zip(rows) {
-            match self.table.writes(row) {
-                &[write] if log.shape[write as usize] == shape => {
-                    *first = log.cells[write as usize];
-                }
-                _ => break,
-            }
-            count += 1;
-        }
-        count
-    }
-
-    /// Fills one row from all its writes.
-    fn fill_row(&self, columns: &mut [Column], at: usize, row: usize) {
-        for &write in self.table.writes(row) {
-            let (fields, cells) = self.table.rows.cells_of(write);
-            for (&field, cell) in fields.iter().zip(cells) {
-                if self.table.is_live(cell) {
-                    let column = &mut columns[self.column_of[field as usize] - 1];
-                    column.set_all(at, &[cell], 0, &self.table.cells);
-                }
-            }
         }
     }
 }

@@ -34,6 +34,10 @@ impl Field {
     fn is(&self, name: &[u8], field_type: FieldType) -> bool {
         self.field_type == field_type && is_same(&self.name, name)
     }
+
+    pub(super) fn is_string(&self) -> bool {
+        self.field_type == FieldType::String
+    }
 }
 
 /// Equality of field keys, most of which are a few bytes longer than a word: two words that
@@ -69,12 +73,28 @@ impl Cells {
             Value::Integer(integer) => integer.cast_unsigned(),
             Value::Unsigned(unsigned) => unsigned,
             Value::Boolean(boolean) => u64::from(boolean),
-            Value::String(bytes) => {
-                let at = self.strings.len() as u64;
-                self.strings.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-                self.strings.extend_from_slice(bytes);
-                at
+            Value::String(bytes) => self.add_string(bytes),
+        };
+        self.bits.push(bits);
+    }
+
+    /// Keeps a string; returns where.
+    fn add_string(&mut self, bytes: &[u8]) -> u64 {
+        let at = self.strings.len() as u64;
+        self.strings.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.strings.extend_from_slice(bytes);
+        at
+    }
+
+    /// Appends a value by its bits, or the piece of a text that they stand for.
+    #[expect(clippy::cast_possible_truncation, reason = "the halves are wanted")]
+    fn push_bits(&mut self, bits: u64, text: Option<&[u8]>) {
+        let bits = match text {
+            Some(text) => {
+                let start = (bits >> 32) as usize;
+                self.add_string(&text[start..start + (bits as u32) as usize])
             }
+            None => bits,
         };
         self.bits.push(bits);
     }
@@ -135,31 +155,21 @@ pub struct RowLog {
     history: Vec<History>,
     fields: Vec<Field>,
     by_field: Index,
-    rows: Rows,
+    shapes: Shapes,
+    rows: Vec<Row>,
     cells: Cells,
     newest: Newest,
     memory_of_names: usize,
 }
 
-/// The rows by number: what a block is made of once the order is known.
-#[derive(Debug, Default)]
-pub(super) struct Rows {
-    pub(super) shapes: Shapes,
-    /// Shape of each row; the newest row has none until it is complete.
-    pub(super) shape: Vec<u32>,
-    /// Number of each row's first cell.
-    pub(super) cells: Vec<usize>,
-    pub(super) series: Vec<u32>,
-    pub(super) time: Vec<i64>,
-}
-
-impl Rows {
-    /// The fields of a row, and the numbers of its cells.
-    pub(super) fn cells_of(&self, row: u32) -> (&[u32], Range<usize>) {
-        let fields = self.shapes.fields(self.shape[row as usize]);
-        let first = self.cells[row as usize];
-        (fields, first..first + fields.len())
-    }
+/// One row: its cells stand behind those of the row before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    /// Nanoseconds.
+    pub(super) time: i64,
+    pub(super) series: u32,
+    /// The newest row may have none until it is complete.
+    pub(super) shape: u32,
 }
 
 /// What a log holds, for the table that is made of it.
@@ -167,7 +177,8 @@ impl Rows {
 pub(super) struct Parts {
     pub(super) series: Vec<Arc<Series>>,
     pub(super) fields: Vec<Field>,
-    pub(super) rows: Rows,
+    pub(super) shapes: Shapes,
+    pub(super) rows: Vec<Row>,
     pub(super) cells: Cells,
 }
 
@@ -208,30 +219,71 @@ impl RowLog {
         if let Some(before) = self.history.get_mut(self.newest.series as usize) {
             before.successor = series;
         }
-        self.rows.series.push(series);
-        self.rows.time.push(time);
-        self.rows.cells.push(self.cells.bits.len());
+        self.rows.push(Row { time, series, shape: NONE });
         let newest = &mut self.newest;
         newest.series = series;
         newest.shape = self.history[series as usize].shape;
-        newest.rest = self.rows.shapes.places(newest.shape);
+        newest.rest = self.shapes.places(newest.shape);
         newest.unlike = false;
     }
 
     /// Gives the newest row its shape.
     fn end_row(&mut self) {
-        let (rows, newest) = (&mut self.rows, &mut self.newest);
-        if rows.shape.len() == rows.time.len() {
+        let newest = &mut self.newest;
+        let Some(row) = self.rows.last_mut().filter(|row| row.shape == NONE) else {
             return;
-        }
+        };
         if !newest.unlike && !newest.rest.is_empty() {
-            newest.diverge(&rows.shapes);
+            newest.diverge(&self.shapes);
         }
         if newest.unlike || newest.shape == NONE {
-            newest.shape = rows.shapes.number(if newest.unlike { &newest.fields } else { &[] });
+            let fields = if newest.unlike { &newest.fields[..] } else { &[] };
+            let is_string = |field: u32| self.fields[field as usize].is_string();
+            newest.shape = self.shapes.number(fields, is_string);
             self.history[newest.series as usize].shape = newest.shape;
         }
-        rows.shape.push(newest.shape);
+        row.shape = newest.shape;
+    }
+
+    /// Number of the shape of rows with these fields, for [`RowLog::push_row`].
+    pub fn shape_of<'f>(&mut self, fields: impl Iterator<Item = (&'f [u8], FieldType)>) -> u32 {
+        let numbers: Vec<u32> =
+            fields.map(|(name, field_type)| self.field_number(name, field_type)).collect();
+        let fields = &self.fields;
+        self.shapes.number(&numbers, |field| fields[field as usize].is_string())
+    }
+
+    /// Appends a whole row of a series and shape that this log numbered, and returns how many bytes
+    /// it takes. `cells` has the value of each field as [`crate::value::Value::bits`] has it; of a
+    /// string, where it begins in `text` (the high half) and how long it is.
+    ///
+    /// # Panics
+    /// Where the shape has another number of fields than there are cells, or a string is not in
+    /// `text`.
+    pub fn push_row(
+        &mut self,
+        series: u32,
+        time: i64,
+        shape: u32,
+        cells: &[u64],
+        text: &[u8],
+    ) -> usize {
+        self.end_row();
+        let fields = self.shapes.fields(shape);
+        assert_eq!(fields.len(), cells.len(), "a row of another shape");
+        self.rows.push(Row { time, series, shape });
+        self.newest.series = series;
+        self.newest.shape = shape;
+        let before = self.cells.strings.len();
+        if self.shapes.has_strings(shape) {
+            for (field, bits) in fields.iter().zip(cells) {
+                let is_string = self.fields[*field as usize].is_string();
+                self.cells.push_bits(*bits, is_string.then_some(text));
+            }
+        } else {
+            self.cells.bits.extend_from_slice(cells);
+        }
+        ROW_BYTES + 8 * cells.len() + self.cells.strings.len() - before
     }
 
     /// Appends a cell to the row that was begun last. A field that the row holds already is
@@ -240,7 +292,7 @@ impl RowLog {
     pub fn push(&mut self, field: &[u8], value: Value<'_>) {
         let field_type = value.field_type();
         let newest = &mut self.newest;
-        match self.rows.shapes.at(newest.rest.clone()).first() {
+        match self.shapes.at(newest.rest.clone()).first() {
             Some(&number)
                 if !newest.unlike && self.fields[number as usize].is(field, field_type) =>
             {
@@ -256,10 +308,10 @@ impl RowLog {
     fn push_unexpected(&mut self, name: &[u8], field_type: FieldType) {
         let newest = &mut self.newest;
         if !newest.unlike {
-            newest.diverge(&self.rows.shapes);
+            newest.diverge(&self.shapes);
         }
         // Behind fields that are missing or new, the row may go on as expected.
-        let rest = self.rows.shapes.at(newest.rest.clone());
+        let rest = self.shapes.at(newest.rest.clone());
         let mut next = rest.iter().take(SKIPPED_MAX).map(|&number| &self.fields[number as usize]);
         if let Some(skipped) = next.position(|field| field.is(name, field_type)) {
             newest.fields.push(rest[skipped]);
@@ -291,17 +343,18 @@ impl RowLog {
     /// Number of rows appended.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.rows.time.len()
+        self.rows.len()
     }
 
-    /// Bytes in use. [`RowLog::resolve`] takes at most 16 more a row and 48 a series.
+    /// Bytes in use, here or in the table. While it works, [`RowLog::resolve`] takes at most 16 more
+    /// a row and 48 a series.
     #[must_use]
     pub fn memory(&self) -> usize {
         // What was reserved beyond is not touched, and takes no memory yet.
-        self.rows.time.len() * ROW_BYTES
+        self.rows.len() * ROW_BYTES
             + self.cells.bits.len() * 8
             + self.cells.strings.len()
-            + self.rows.shapes.memory()
+            + self.shapes.memory()
             + self.by_key.memory()
             + self.by_field.memory()
             + self.memory_of_names
@@ -315,14 +368,15 @@ impl RowLog {
         Table::new(Parts {
             series: self.series,
             fields: self.fields,
+            shapes: self.shapes,
             rows: self.rows,
             cells: self.cells,
         })
     }
 }
 
-/// Bytes of a row besides its cells: shape, first cell, series, time.
-const ROW_BYTES: usize = 4 + 8 + 4 + 8;
+/// Bytes of a row besides its cells: 16 in the log, and up to 24 in the table that is made of it.
+const ROW_BYTES: usize = 24;
 
 /// How many expected fields may be missing before one that is looked for among the expected.
 const SKIPPED_MAX: usize = 8;
@@ -349,133 +403,4 @@ fn allocated(bytes: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::block::{Block, Limits, ROWS_MAX};
-    use crate::window::Window;
-
-    fn series(key: &str) -> Arc<Series> {
-        Arc::new(Series::new(key.as_bytes().into(), b"m"[..].into(), Vec::new(), true))
-    }
-
-    type Cell<'a> = (&'a str, Value<'a>);
-
-    fn log(rows: &[(&str, i64, &[Cell<'_>])]) -> RowLog {
-        let mut log = RowLog::default();
-        for (key, time, cells) in rows {
-            let series = log.add_series(series(key));
-            log.begin_row(series, *time);
-            for (field, value) in *cells {
-                log.push(field.as_bytes(), *value);
-            }
-        }
-        log
-    }
-
-    fn dump(table: &Table, window: Window) -> Vec<String> {
-        let mut out = Vec::new();
-        for block in table.blocks(window) {
-            for (series, rows) in block.runs() {
-                for row in rows {
-                    for column in block.columns() {
-                        if let Some(value) = column.get(row) {
-                            let field = String::from_utf8_lossy(&column.field);
-                            out.push(format!("{series} {} {field} {value:?}", block.times()[row]));
-                        }
-                    }
-                }
-            }
-        }
-        out
-    }
-
-    #[test]
-    fn the_later_write_of_a_cell_wins_and_fields_unite() {
-        let table = log(&[
-            ("m,h=b", 2, &[("v", Value::Integer(1))]),
-            ("m,h=a", 9, &[("v", Value::Integer(2))]),
-            ("m,h=b", 2, &[("w", Value::String(b"x"))]),
-            ("m,h=b", 1, &[("v", Value::Integer(3))]),
-            ("m,h=b", 2, &[("v", Value::Integer(4)), ("v", Value::Integer(5))]),
-        ])
-        .resolve();
-        assert_eq!(table.superseded(), 2);
-        assert_eq!(table.cells(), 4);
-        assert_eq!(
-            dump(&table, Window::ALL),
-            [
-                "m,h=a 9 v Integer(2)",
-                "m,h=b 1 v Integer(3)",
-                "m,h=b 2 v Integer(5)",
-                "m,h=b 2 w String([120])"
-            ]
-        );
-        assert_eq!(dump(&table, Window { start: 2, end: 9 }).len(), 2);
-        assert!(dump(&table, Window { start: 3, end: 9 }).is_empty());
-    }
-
-    #[test]
-    fn values_of_two_types_are_both_kept() {
-        let table =
-            log(&[("m", 1, &[("v", Value::Integer(1))]), ("m", 1, &[("v", Value::Float(1.0))])])
-                .resolve();
-        assert_eq!(table.superseded(), 0);
-        assert_eq!(table.cells(), 2);
-    }
-
-    #[test]
-    fn blocks_stay_within_their_limits_and_lose_no_row() {
-        let mut log = RowLog::default();
-        let number = log.add_series(series("m"));
-        let text = vec![b'x'; 1 << 20];
-        for time in 0..200_000 {
-            log.begin_row(number, time);
-            log.push(b"v", Value::Integer(time));
-            if time % 10_000 == 0 {
-                log.push(b"text", Value::String(&text));
-            }
-        }
-        let table = log.resolve();
-        let blocks: Vec<Block> = table.blocks(Window::ALL).collect();
-        assert!(blocks.iter().all(|block| block.rows() <= ROWS_MAX));
-        let times: Vec<i64> = blocks.iter().flat_map(|block| block.times().to_vec()).collect();
-        assert_eq!(times, (0..200_000).collect::<Vec<_>>());
-        assert_eq!(blocks.iter().map(Block::cells).sum::<u64>(), table.cells());
-    }
-
-    #[test]
-    fn the_series_of_a_block_count_towards_its_bytes() {
-        let mut log = RowLog::default();
-        for host in 0..5_000 {
-            let number = log.add_series(series(&format!("m,h={host:04}")));
-            log.begin_row(number, 1);
-            log.push(b"v", Value::Integer(host));
-        }
-        let table = log.resolve();
-        for bytes_max in [0, 10_000, 100_000, usize::MAX] {
-            let limits = Limits { rows_max: 4_000, bytes_max };
-            let blocks: Vec<Block> = table.blocks_within(Window::ALL, limits).collect();
-            assert_eq!(blocks.iter().map(Block::rows).sum::<usize>(), 5_000);
-            for block in &blocks {
-                let series: Vec<_> = block.runs().map(|(series, _)| series.memory()).collect();
-                let last = series.last().unwrap();
-                assert!(series.iter().sum::<usize>() - last <= bytes_max);
-                assert!(block.rows() <= 4_000 && (bytes_max > 0 || block.rows() == 1));
-            }
-        }
-    }
-
-    #[test]
-    fn thousands_of_sparse_fields_take_memory_by_cell() {
-        let mut log = RowLog::default();
-        for row in 0..20_000_i64 {
-            let number = log.add_series(series(&format!("m,h={}", row % 7)));
-            log.begin_row(number, row);
-            log.push(format!("f{}", row % 4_000).as_bytes(), Value::Integer(row));
-        }
-        assert!(log.memory() < 4 << 20, "{}", log.memory());
-        let table = log.resolve();
-        let cells: u64 = table.blocks(Window::ALL).map(|block| block.cells()).sum();
-        assert_eq!(cells, 20_000);
-    }
-}
+mod tests;

@@ -17,6 +17,7 @@ mod blocks;
 pub mod build;
 pub(crate) mod index;
 pub mod log;
+mod runs;
 mod shape;
 pub mod stored;
 mod table;
@@ -169,7 +170,7 @@ pub struct Column {
 }
 
 impl Column {
-    /// A column of `rows` rows, all absent.
+    /// An empty column with room for `rows` rows.
     fn new(field: Arc<[u8]>, field_type: FieldType, rows: usize) -> Self {
         let present = Bits(vec![0; rows.div_ceil(64)]);
         Self { field, present, values: Values::new(field_type, rows) }
@@ -220,17 +221,16 @@ impl Column {
         })
     }
 
-    /// Sets the values of the rows from `at` on: of each, `firsts` has the number of its first
-    /// cell, behind which the value stands at `place`.
+    /// Sets the values of the rows from `at` on, behind all that are set: of each, `firsts` has the
+    /// number of its first cell, behind which the value stands at `place`.
     fn set_all(&mut self, at: usize, firsts: &[usize], place: usize, cells: &Cells) {
-        let rows = at..at + firsts.len();
-        self.present.set_all(rows.clone());
+        self.present.set_all(at..at + firsts.len());
         let bits = firsts.iter().map(|first| cells.bits[first + place]);
         match &mut self.values {
-            Values::Float(values) => set(&mut values[rows], bits, f64::from_bits),
-            Values::Integer(values) => set(&mut values[rows], bits, u64::cast_signed),
-            Values::Unsigned(values) => set(&mut values[rows], bits, |bits| bits),
-            Values::Boolean(values) => set(&mut values[rows], bits, |bits| bits != 0),
+            Values::Float(values) => append(values, at, bits.map(f64::from_bits)),
+            Values::Integer(values) => append(values, at, bits.map(u64::cast_signed)),
+            Values::Unsigned(values) => append(values, at, bits),
+            Values::Boolean(values) => append(values, at, bits.map(|bits| bits != 0)),
             Values::String { ends, bytes } => {
                 ends.resize(at, bytes.len());
                 for bits in bits {
@@ -276,10 +276,10 @@ impl Column {
     }
 }
 
-fn set<T>(slots: &mut [T], bits: impl Iterator<Item = u64>, value: impl Fn(u64) -> T) {
-    for (slot, bits) in slots.iter_mut().zip(bits) {
-        *slot = value(bits);
-    }
+/// Puts values from `at` on, behind defaults where the rows before have none.
+fn append<T: Copy + Default>(values: &mut Vec<T>, at: usize, more: impl Iterator<Item = T>) {
+    values.resize(at, T::default());
+    values.extend(more);
 }
 
 /// Puts a value at `row`, behind defaults where the rows before it have none.
@@ -311,12 +311,13 @@ pub(crate) enum Values {
 }
 
 impl Values {
+    /// No values, with room for `rows`.
     fn new(field_type: FieldType, rows: usize) -> Self {
         match field_type {
-            FieldType::Float => Self::Float(vec![0.0; rows]),
-            FieldType::Integer => Self::Integer(vec![0; rows]),
-            FieldType::Unsigned => Self::Unsigned(vec![0; rows]),
-            FieldType::Boolean => Self::Boolean(vec![false; rows]),
+            FieldType::Float => Self::Float(Vec::with_capacity(rows)),
+            FieldType::Integer => Self::Integer(Vec::with_capacity(rows)),
+            FieldType::Unsigned => Self::Unsigned(Vec::with_capacity(rows)),
+            FieldType::Boolean => Self::Boolean(Vec::with_capacity(rows)),
             FieldType::String => Self::String { ends: Vec::with_capacity(rows), bytes: Vec::new() },
         }
     }

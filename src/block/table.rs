@@ -7,7 +7,9 @@
 //! second, so both are kept, in two columns of one name, and judged where types are judged.
 
 use super::blocks::Blocks;
-use super::log::{Cells, Field, Parts, Rows};
+use super::log::{Cells, Field, Parts, Row};
+use super::runs::sort;
+use super::shape::Shapes;
 use super::{Bits, Limits, number};
 use crate::series::Series;
 use crate::window::Window;
@@ -21,86 +23,98 @@ pub struct Table {
     /// Row at which each series begins, and the number of rows at the end.
     pub(super) starts: Vec<usize>,
     pub(super) fields: Vec<Field>,
+    pub(super) shapes: Shapes,
+    /// Time of each row.
     pub(super) times: Vec<i64>,
     /// The log's rows, sorted by (series key, time), the later write last.
-    order: Vec<u32>,
-    /// Place in `order` of each row's first write, and the number of writes at the end; empty
-    /// where every row was written once.
+    writes: Writes,
+    /// Number of each row's first write, and the number of writes at the end; empty where every
+    /// row was written once.
     firsts: Vec<u32>,
-    pub(super) rows: Rows,
     pub(super) cells: Cells,
     /// Cells that a later write replaced, by number.
     dead: Bits,
     superseded: u64,
 }
 
+/// The log's rows in another order than the log's.
+#[derive(Debug, Default)]
+struct Writes {
+    /// Number of each one's first cell.
+    cell: Vec<usize>,
+    shape: Vec<u32>,
+}
+
 impl Table {
-    pub(super) fn new(mut parts: Parts) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
         let sorted = by_key(&parts.series);
-        let (order, ends) = group_by_series(&sorted, &parts.rows.series);
-        parts.rows.series = Vec::new();
-        let time = std::mem::take(&mut parts.rows.time);
+        let (times, writes, ends) = group_by_series(&sorted, &parts.rows, &parts.shapes);
+        drop(parts.rows);
         let mut table = Self {
             fields: parts.fields,
-            times: Vec::with_capacity(order.len()),
-            order,
-            rows: parts.rows,
+            shapes: parts.shapes,
+            times,
+            writes,
             cells: parts.cells,
             ..Self::default()
         };
         let mut start = 0;
+        // Rows stand at the places of writes as long as none was written twice.
+        let mut rows = 0;
         for (&series, &end) in sorted.iter().zip(&ends) {
             let end = end as usize;
             if start < end {
                 table.series.push(Arc::clone(&parts.series[series as usize]));
-                table.starts.push(table.times.len());
-                table.add_series(start..end, &time);
+                table.starts.push(rows);
+                rows = table.add_series(start..end, rows);
             }
             start = end;
         }
-        table.starts.push(table.times.len());
+        table.starts.push(rows);
         if !table.firsts.is_empty() {
-            table.firsts.push(number(table.order.len()));
+            table.firsts.push(number(table.times.len()));
         }
+        table.times.truncate(rows);
         table.resolve();
         table
     }
 
-    /// Adds the rows of one series, which stand at `places` of the order as they were written.
-    fn add_series(&mut self, places: Range<usize>, time: &[i64]) {
-        let time_of = |row: u32| time[row as usize];
-        let writes = &mut self.order[places.clone()];
-        if !writes.is_sorted_by_key(|&row| time_of(row)) {
-            // The row's number keeps the order of writing among equals.
-            writes.sort_unstable_by_key(|&row| (time_of(row), row));
+    /// Sorts the writes of one series, which stand at `places` as they were written, and makes rows
+    /// of them, which begin at `row`; returns where they end.
+    fn add_series(&mut self, places: Range<usize>, mut row: usize) -> usize {
+        let times = &mut self.times[places.clone()];
+        if !times.is_sorted() {
+            let Writes { cell, shape } = &mut self.writes;
+            sort(times, &mut cell[places.clone()], &mut shape[places.clone()]);
         }
-        let first_row = self.times.len();
+        if self.firsts.is_empty() {
+            if times.windows(2).all(|pair| pair[0] < pair[1]) {
+                return places.end;
+            }
+            self.firsts.extend(0..number(places.start));
+        }
+        let first_row = row;
         for place in places {
-            let time = time_of(self.order[place]);
-            if self.times.len() > first_row && self.times.last() == Some(&time) {
-                if self.firsts.is_empty() {
-                    self.firsts.extend(0..number(self.times.len()));
-                }
-            } else {
-                if !self.firsts.is_empty() {
-                    self.firsts.push(number(place));
-                }
-                self.times.push(time);
+            let time = self.times[place];
+            if row == first_row || self.times[row - 1] != time {
+                self.firsts.push(number(place));
+                self.times[row] = time;
+                row += 1;
             }
         }
+        row
     }
 
     /// Marks every cell that a later write of its row replaced.
     fn resolve(&mut self) {
-        if self.firsts.is_empty() && !self.rows.shapes.any_repeats() {
+        if self.firsts.is_empty() && !self.shapes.any_repeats() {
             return;
         }
         let mut dead = Bits::default();
         let mut latest = vec![0_usize; self.fields.len()];
         for row in (0..self.times.len()).filter(|&row| self.only_write(row).is_none()) {
-            for &write in self.writes(row) {
-                let (fields, cells) = self.rows.cells_of(write);
-                for (&field, cell) in fields.iter().zip(cells) {
+            for write in self.writes(row) {
+                for (&field, cell) in self.fields_of(write).iter().zip(self.first_cell(write)..) {
                     // Numbers are kept plus one: zero is a field that was not written yet.
                     let before = std::mem::replace(&mut latest[field as usize], cell + 1);
                     if before > 0 {
@@ -108,8 +122,8 @@ impl Table {
                     }
                 }
             }
-            for &write in self.writes(row) {
-                for &field in self.rows.cells_of(write).0 {
+            for write in self.writes(row) {
+                for &field in self.fields_of(write) {
                     latest[field as usize] = 0;
                 }
             }
@@ -118,21 +132,61 @@ impl Table {
         self.dead = dead;
     }
 
-    /// The log's rows that make one row, the later write last.
-    pub(super) fn writes(&self, row: usize) -> &[u32] {
+    /// The writes that make one row, the later last.
+    #[inline]
+    pub(super) fn writes(&self, row: usize) -> Range<usize> {
         if self.firsts.is_empty() {
-            return &self.order[row..=row];
+            return row..row + 1;
         }
-        &self.order[self.firsts[row] as usize..self.firsts[row + 1] as usize]
+        self.firsts[row] as usize..self.firsts[row + 1] as usize
     }
 
-    /// The log's row that makes one row, if there is only one and each of its fields is written
-    /// once: then all its cells are live.
-    pub(super) fn only_write(&self, row: usize) -> Option<u32> {
-        match self.writes(row) {
-            &[write] if !self.rows.shapes.repeats(self.rows.shape[write as usize]) => Some(write),
-            _ => None,
+    /// The shape of a write.
+    #[inline]
+    pub(super) fn shape(&self, write: usize) -> u32 {
+        self.writes.shape[write]
+    }
+
+    /// Number of a write's first cell.
+    #[inline]
+    pub(super) fn first_cell(&self, write: usize) -> usize {
+        self.writes.cell[write]
+    }
+
+    /// The fields of a write.
+    pub(super) fn fields_of(&self, write: usize) -> &[u32] {
+        self.shapes.fields(self.shape(write))
+    }
+
+    /// How many of some rows have as many writes as the first of them, of the same shapes.
+    pub(super) fn alike(&self, rows: Range<usize>) -> usize {
+        let shapes = &self.writes.shape;
+        if self.firsts.is_empty() {
+            let first = shapes[rows.start];
+            return shapes[rows].iter().take_while(|shape| **shape == first).count();
         }
+        let first = &shapes[self.writes(rows.start)];
+        rows.take_while(|row| shapes[self.writes(*row)] == *first).count()
+    }
+
+    /// Number of the first cell that one write of each row has, for as many rows from `row` on as
+    /// there is place for.
+    pub(super) fn first_cells(&self, row: usize, write: usize, firsts: &mut [usize]) {
+        if self.firsts.is_empty() {
+            firsts.copy_from_slice(&self.writes.cell[row..row + firsts.len()]);
+            return;
+        }
+        let rows = &self.firsts[row..row + firsts.len()];
+        for (first, row) in firsts.iter_mut().zip(rows) {
+            *first = self.writes.cell[*row as usize + write];
+        }
+    }
+
+    /// The only write of a row, if each of its fields is written once: then all its cells are live.
+    fn only_write(&self, row: usize) -> Option<usize> {
+        let writes = self.writes(row);
+        (writes.len() == 1 && !self.shapes.repeats(self.shape(writes.start)))
+            .then_some(writes.start)
     }
 
     /// True for a cell that no later write replaced.
@@ -210,24 +264,30 @@ fn by_key(series: &[Arc<Series>]) -> Vec<u32> {
     sorted.into_iter().map(|(_, at)| at).collect()
 }
 
-/// The rows by series, as `sorted` has these, else in order of writing; and where each series ends.
-fn group_by_series(sorted: &[u32], series_of_row: &[u32]) -> (Vec<u32>, Vec<u32>) {
+/// The rows by series, as `sorted` has these, else in order of writing: their times, what they
+/// are, and where each series ends.
+fn group_by_series(sorted: &[u32], rows: &[Row], shapes: &Shapes) -> (Vec<i64>, Writes, Vec<u32>) {
     // By series: first the number of rows, then the place of the next one.
     let mut next = vec![0_u32; sorted.len()];
-    for &series in series_of_row {
-        next[series as usize] += 1;
+    for row in rows {
+        next[row.series as usize] += 1;
     }
     let mut start = 0;
     for &series in sorted {
         let rows = std::mem::replace(&mut next[series as usize], start);
         start += rows;
     }
-    let mut order = vec![0; series_of_row.len()];
-    for (row, &series) in series_of_row.iter().enumerate() {
-        let place = &mut next[series as usize];
-        order[*place as usize] = number(row);
+    let mut times = vec![0; rows.len()];
+    let mut writes = Writes { cell: vec![0; rows.len()], shape: vec![0; rows.len()] };
+    let mut cell = 0;
+    for row in rows {
+        let place = &mut next[row.series as usize];
+        times[*place as usize] = row.time;
+        writes.cell[*place as usize] = cell;
+        writes.shape[*place as usize] = row.shape;
         *place += 1;
+        cell += shapes.places(row.shape).len();
     }
     let ends = sorted.iter().map(|&series| next[series as usize]).collect();
-    (order, ends)
+    (times, writes, ends)
 }

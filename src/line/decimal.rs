@@ -38,6 +38,25 @@ pub(super) fn digits(text: &[u8], mut at: usize, mut value: u64) -> (u64, usize)
     (value, at)
 }
 
+/// The number that the next nineteen bytes are, if all of them are digits: a time in nanoseconds
+/// of any day from 2001 to 2286.
+#[inline(always)]
+pub(super) fn nineteen(text: &[u8], at: usize) -> Option<u64> {
+    let window = text.get(at..)?.first_chunk::<DIGITS_MAX>()?;
+    let eight = |at: usize| {
+        let eight = window[at..].first_chunk::<8>()?;
+        Some(u64::from_le_bytes(*eight) ^ ZEROS)
+    };
+    let (first, second, last) = (eight(0)?, eight(8)?, eight(11)?);
+    if stops(first) | stops(second) | stops(last) != 0 {
+        return None;
+    }
+    // Zeros in front of the last three digits change nothing.
+    let (first, second, last) =
+        (eight_digits(first), eight_digits(second), eight_digits(last >> 40 << 40));
+    Some((first * 100_000_000 + second) * 1_000 + last)
+}
+
 /// A decimal number without its sign, of at most [`DIGITS_MAX`] digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Decimal {
@@ -52,6 +71,33 @@ pub(super) struct Decimal {
 
 /// Bytes that [`short`] needs to see.
 const WINDOW: usize = 32;
+
+/// Reads a number of 1 to 6 digits in all and a point among them or before them, of which the end
+/// is to be seen within eight bytes; `None` says nothing but that it is no such number.
+#[inline(always)]
+pub(super) fn tiny(text: &[u8], at: usize) -> Option<Decimal> {
+    let bytes = u64::from_le_bytes(*text.get(at..)?.first_chunk::<8>()?);
+    let digits = bytes ^ ZEROS;
+    // Without the high bits no carry reaches the next byte, so that each stop is one.
+    let stops = (((digits & !HIGH) + TO_HIGH) | digits) & HIGH;
+    let behind = stops & stops.wrapping_sub(1);
+    let (point, end) = (stops.trailing_zeros() & !7, behind.trailing_zeros() & !7);
+    // The point is the first stop; one digit at least follows it.
+    if behind == 0 || bytes >> point & 0xff != u64::from(b'.') || end == point + 8 {
+        return None;
+    }
+    // Without the point, and with zeros in front, which change nothing.
+    let before = (1 << point) - 1;
+    let joined = digits & before | (digits >> 8) & !before;
+    let count = end - 8;
+    let number = Decimal {
+        digits: eight_digits(joined << (64 - count)),
+        count: (count / 8) as usize,
+        fraction: ((count - point) / 8) as usize,
+        end: at + (end / 8) as usize,
+    };
+    Some(number)
+}
 
 /// Reads a number of up to 15 digits, or of up to 7, a point and at least 1, whatever follows.
 ///
@@ -119,12 +165,17 @@ fn join(low: u64, high: u64) -> u128 {
 /// Eight times `0`.
 const ZEROS: u64 = 0x3030_3030_3030_3030;
 
+/// The high bit of each byte.
+const HIGH: u64 = 0x8080_8080_8080_8080;
+/// Added to a byte, sets its high bit if it is no digit.
+const TO_HIGH: u64 = 0x7676_7676_7676_7676;
+
 /// Sets the high bit of the first byte that is no digit; bytes are digits less `0`.
 ///
 /// Later bytes may have theirs set without reason: the carry of a byte above 0x89 reaches them.
 #[inline(always)]
 fn stops(bytes: u64) -> u64 {
-    (bytes.wrapping_add(0x7676_7676_7676_7676) | bytes) & 0x8080_8080_8080_8080
+    (bytes.wrapping_add(TO_HIGH) | bytes) & HIGH
 }
 
 /// The number of which these are the digits, the first in the lowest byte.
@@ -146,6 +197,18 @@ const POWERS: [u64; DIGITS_MAX + 1] = {
     powers
 };
 
+/// The same as floats, all of them exact.
+#[expect(clippy::cast_precision_loss, reason = "5^19 is below 2^53")]
+const FLOAT_POWERS: [f64; DIGITS_MAX + 1] = {
+    let mut powers = [0.0; DIGITS_MAX + 1];
+    let mut at = 0;
+    while at < powers.len() {
+        powers[at] = POWERS[at] as f64;
+        at += 1;
+    }
+    powers
+};
+
 /// Digits that always fit 2^53.
 const EXACT_DIGITS: usize = 15;
 
@@ -157,7 +220,7 @@ pub(super) fn to_float(digits: u64, count: usize, fraction: usize) -> f64 {
     if count <= EXACT_DIGITS || digits == 0 {
         // Both operands are exact (10^19 is 5^19 * 2^19, and 5^19 is below 2^53), so that the
         // quotient is rounded once.
-        return digits as f64 / POWERS[fraction] as f64;
+        return digits.cast_signed() as f64 / FLOAT_POWERS[fraction];
     }
     divide(digits, fraction)
 }
@@ -318,10 +381,29 @@ mod tests {
                 let count = whole + fraction;
                 prop_assert_eq!(found, Decimal { digits, count, fraction, end });
             }
+            let tiny = tiny(&text, 0);
+            let fraction = if text[whole] == b'.' { digits(&text[whole + 1..]) } else { 0 };
+            prop_assert_eq!(tiny.is_some(), fraction > 0 && whole + fraction <= 6, "{}", number);
+            if tiny.is_some() {
+                prop_assert_eq!(tiny, short(&text, 0));
+            }
             for cut in 0..32 {
                 let cut = short(&text[..cut.min(text.len())], 0);
                 prop_assert!(cut.is_none());
             }
+        }
+
+        #[test]
+        fn nineteen_digits_are_their_number_and_nothing_else_is(
+            number in 0..10_000_000_000_000_000_000_u64,
+            at in 0..DIGITS_MAX,
+            byte in any::<u8>(),
+        ) {
+            let mut text = format!("{number:019}\n").into_bytes();
+            prop_assert_eq!(nineteen(&text, 0), Some(number));
+            prop_assert_eq!(nineteen(&text, 2), None);
+            text[at] = byte;
+            prop_assert_eq!(nineteen(&text, 0).is_some(), byte.is_ascii_digit());
         }
 
         #[test]

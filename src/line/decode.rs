@@ -7,11 +7,12 @@
 //! one item of at most [`Options::line_bytes_max`], one chunk, and the few megabytes that
 //! `guess` remembers of the lines before.
 
+use super::form::Expected;
 use super::guess::{Guess, Line};
 use super::point::{Clock, Point, blank};
 use super::split::Splitter;
 use super::{Fault, Precision};
-use crate::value::Value;
+use crate::value::{FieldType, Value};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -69,8 +70,63 @@ pub struct Row<'a> {
     pub dropped_time_field: bool,
     /// What a server does to this line without saying so.
     pub warning: Option<&'static str>,
-    trimmed: &'a [u8],
-    point: &'a Point,
+    fields: RowFields<'a>,
+}
+
+/// Where the fields of a row are.
+#[derive(Clone, Copy)]
+enum RowFields<'a> {
+    Form { guess: &'a Guess, form: u32 },
+    Point { trimmed: &'a [u8], point: &'a Point },
+}
+
+/// A row like one before it, by the decoder's numbers.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// As long as this is the same, in whatever decoder, a number means the same.
+    pub epoch: u64,
+    /// Number of the raw key; numbers are small.
+    pub key: u32,
+    /// Number of the fields' names and types, none of which comes twice.
+    pub form: u32,
+    /// The value of each field as [`Value::bits`] has it; of a string, where it begins in
+    /// [`Row::text`] (the high half) and how long it is.
+    pub cells: &'a [u64],
+    fields: &'a [Expected],
+}
+
+impl<'a> Known<'a> {
+    /// Name and type of each field.
+    pub fn kinds(&self) -> impl Iterator<Item = (&'a [u8], FieldType)> + use<'a> {
+        self.fields.iter().map(|field| (field.name(), field.field_type))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the halves are wanted")]
+    fn get(&self, text: &'a [u8], at: usize) -> (&'a [u8], Value<'a>) {
+        let (field, bits) = (&self.fields[at], self.cells[at]);
+        let value = match field.field_type {
+            FieldType::Float => Value::Float(f64::from_bits(bits)),
+            FieldType::Integer => Value::Integer(bits.cast_signed()),
+            FieldType::Unsigned => Value::Unsigned(bits),
+            FieldType::Boolean => Value::Boolean(bits != 0),
+            FieldType::String => {
+                let start = (bits >> 32) as usize;
+                Value::String(&text[start..start + (bits as u32) as usize])
+            }
+        };
+        (field.name(), value)
+    }
+}
+
+impl std::fmt::Debug for Known<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { epoch, key, form, .. } = self;
+        f.debug_struct("Known")
+            .field("epoch", epoch)
+            .field("key", key)
+            .field("form", form)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Row<'a> {
@@ -78,7 +134,32 @@ impl<'a> Row<'a> {
     ///
     /// A field may come twice with one type; the later value is the one that is stored.
     pub fn fields(&self) -> impl ExactSizeIterator<Item = (&'a [u8], Value<'a>)> + use<'a> {
-        self.point.fields.iter(self.trimmed)
+        let (known, text, fields) = (self.known(), self.text, self.fields);
+        let count = match fields {
+            RowFields::Form { guess, .. } => guess.cells().len(),
+            RowFields::Point { point, .. } => point.fields.count(),
+        };
+        (0..count).map(move |at| match (fields, &known) {
+            (RowFields::Point { trimmed, point }, _) => point.fields.get(trimmed, at),
+            (RowFields::Form { .. }, Some(known)) => known.get(text, at),
+            (RowFields::Form { .. }, None) => unreachable!("a row of a form is known"),
+        })
+    }
+
+    /// The row by the decoder's numbers, if it is like one before it.
+    #[must_use]
+    #[inline]
+    pub fn known(&self) -> Option<Known<'a>> {
+        match self.fields {
+            RowFields::Form { guess, form } => Some(Known {
+                epoch: guess.epoch(),
+                key: guess.newest(),
+                form,
+                cells: guess.cells(),
+                fields: guess.form(form),
+            }),
+            RowFields::Point { .. } => None,
+        }
     }
 }
 
@@ -250,8 +331,10 @@ impl Decoder {
             time: line.time,
             dropped_time_field: false,
             warning: None,
-            trimmed: text,
-            point: &self.point,
+            fields: match line.form {
+                Some(form) => RowFields::Form { guess: &self.guess, form },
+                None => RowFields::Point { trimmed: text, point: &self.point },
+            },
         }
     }
 
@@ -326,8 +409,10 @@ impl Decoder {
                 time: self.point.time,
                 dropped_time_field: self.point.fields.dropped_time,
                 warning: self.point.warning,
-                trimmed: &self.buffer[found.start..found.item.end],
-                point: &self.point,
+                fields: RowFields::Point {
+                    trimmed: &self.buffer[found.start..found.item.end],
+                    point: &self.point,
+                },
             }),
             Kind::Bad(Fault { at, mut reason }) => {
                 if text.last() == Some(&b'\r') {

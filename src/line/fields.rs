@@ -44,6 +44,12 @@ impl Piece {
     fn is_unescaped(self) -> bool {
         self.length & 1 == 1
     }
+
+    /// Bytes of the line itself in one word: where they begin, and how many they are.
+    pub(super) fn packed(self) -> Option<u64> {
+        let (start, length) = (u32::try_from(self.start).ok()?, self.length >> 1);
+        Some(u64::from(start) << 32 | u64::from(u32::try_from(length).ok()?))
+    }
 }
 
 /// Value of one field.
@@ -252,6 +258,11 @@ impl Fields {
         self.slots.iter().map(name).collect()
     }
 
+    /// Name and type of each field, of a line in which all names stand as they are.
+    pub(super) fn kinds<'a>(&'a self, text: &'a [u8]) -> Vec<(&'a [u8], FieldType)> {
+        self.slots.iter().map(|&(name, cell)| (self.bytes(text, name), cell.field_type())).collect()
+    }
+
     /// True where the server would store at least one field.
     pub(super) fn any(&self) -> bool {
         !self.slots.is_empty() || self.late.is_some()
@@ -282,21 +293,31 @@ impl Fields {
         names.windows(2).any(|pair| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1)
     }
 
+    /// Number of fields.
+    pub(super) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// One field, unescaped.
+    #[inline]
+    pub(super) fn get<'a>(&'a self, text: &'a [u8], at: usize) -> (&'a [u8], Value<'a>) {
+        let (name, cell) = self.slots[at];
+        let value = match cell {
+            Cell::Float(value) => Value::Float(value),
+            Cell::Integer(value) => Value::Integer(value),
+            Cell::Unsigned(value) => Value::Unsigned(value),
+            Cell::Boolean(value) => Value::Boolean(value),
+            Cell::String(piece) => Value::String(self.bytes(text, piece)),
+        };
+        (self.bytes(text, name), value)
+    }
+
     /// The fields, unescaped, in the order of the line.
     pub(super) fn iter<'a>(
         &'a self,
         text: &'a [u8],
-    ) -> impl ExactSizeIterator<Item = (&'a [u8], Value<'a>)> {
-        self.slots.iter().map(move |&(name, cell)| {
-            let value = match cell {
-                Cell::Float(value) => Value::Float(value),
-                Cell::Integer(value) => Value::Integer(value),
-                Cell::Unsigned(value) => Value::Unsigned(value),
-                Cell::Boolean(value) => Value::Boolean(value),
-                Cell::String(piece) => Value::String(self.bytes(text, piece)),
-            };
-            (self.bytes(text, name), value)
-        })
+    ) -> impl Iterator<Item = (&'a [u8], Value<'a>)> {
+        (0..self.count()).map(move |at| self.get(text, at))
     }
 
     fn bytes<'a>(&'a self, text: &'a [u8], piece: Piece) -> &'a [u8] {

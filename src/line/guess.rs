@@ -9,12 +9,15 @@
 //! them. What is remembered is bounded ([`KEYS_MAX`] and what follows it).
 
 use super::decimal::{self, DIGITS_MAX};
-use super::fields::{Cell, Fields, Piece, TIME, is_utf8};
+use super::fields::{Fields, Piece, TIME, is_utf8};
+use super::form::{self, Expected, Forms};
+use super::names::List;
 use super::number;
 use super::point::Clock;
 use crate::block::index::Index;
 use crate::window::{TIME_MAX, TIME_MIN};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Keys that are remembered.
 const KEYS_MAX: usize = 1 << 15;
@@ -58,94 +61,8 @@ struct Key {
     successor: u32,
     /// The names of its fields.
     list: u32,
-}
-
-/// A field key with its `=`, so that it can be compared in one go.
-#[derive(Debug)]
-struct Name {
-    /// The first bytes, and ones where they count.
-    head: u128,
-    mask: u128,
-    /// All bytes, with the `=`.
-    bytes: Box<[u8]>,
-}
-
-const HEAD: usize = size_of::<u128>();
-
-impl Name {
-    fn new(name: &[u8]) -> Self {
-        let bytes: Box<[u8]> = [name, b"="].concat().into();
-        let mut head = [0; HEAD];
-        let mut mask = [0; HEAD];
-        let count = bytes.len().min(HEAD);
-        head[..count].copy_from_slice(&bytes[..count]);
-        mask[..count].fill(u8::MAX);
-        Self { head: u128::from_le_bytes(head), mask: u128::from_le_bytes(mask), bytes }
-    }
-
-    fn name(&self) -> &[u8] {
-        &self.bytes[..self.bytes.len() - 1]
-    }
-
-    #[inline]
-    fn begins(&self, text: &[u8]) -> bool {
-        let Some(head) = text.first_chunk::<HEAD>() else {
-            return text.starts_with(&self.bytes);
-        };
-        (u128::from_le_bytes(*head) ^ self.head) & self.mask == 0
-            && (self.bytes.len() <= HEAD || text.starts_with(&self.bytes))
-    }
-}
-
-/// Names of fields in the order in which lines have them; a line may lack some. Each stands once,
-/// so that a line which goes along a list names no field twice.
-#[derive(Debug)]
-struct List {
-    /// Raw, as the lines' keys begin.
-    measurement: Box<[u8]>,
-    names: Vec<Name>,
-    /// Another list of the measurement.
-    other: Option<u32>,
-}
-
-impl List {
-    fn position(&self, name: &[u8]) -> Option<usize> {
-        self.names.iter().position(|known| known.name() == name)
-    }
-
-    /// True where `names` are in the list, in its order.
-    fn fits(&self, names: &[&[u8]]) -> bool {
-        let mut known = self.names.iter();
-        names.iter().all(|name| known.any(|known| known.name() == *name))
-    }
-
-    /// Takes in the names that the list lacks; false where they are in another order.
-    fn join(&mut self, names: &[&[u8]]) -> bool {
-        let mut next = 0;
-        for place in names.iter().filter_map(|name| self.position(name)) {
-            if place < next {
-                return false;
-            }
-            next = place + 1;
-        }
-        let mut next = 0;
-        for name in names {
-            next = 1 + self.position(name).unwrap_or_else(|| {
-                self.names.insert(next, Name::new(name));
-                next
-            });
-        }
-        true
-    }
-
-    /// Makes this the list of `names`, if each stands there once.
-    fn replace(&mut self, names: &[&[u8]]) {
-        let mut sorted = names.to_vec();
-        sorted.sort_unstable();
-        if sorted.windows(2).all(|pair| pair[0] != pair[1]) {
-            self.names = names.iter().map(|name| Name::new(name)).collect();
-        }
-    }
+    /// The form of its last line.
+    form: u32,
 }
 
 /// A line that was read: its key is [`Guess::key`], its fields are where they were asked for.
@@ -155,11 +72,21 @@ pub(super) struct Line {
     pub(super) length: usize,
     /// Nanoseconds.
     pub(super) time: i64,
+    /// The form of its fields, whose values are in [`Guess::cells`] instead.
+    pub(super) form: Option<u32>,
 }
+
+/// Counts how often anything was forgotten, so that no number is taken for one of before.
+static EPOCH: AtomicU64 = AtomicU64::new(0);
 
 /// What was learnt from the lines so far.
 #[derive(Debug, Default)]
 pub(super) struct Guess {
+    forms: Forms,
+    /// Values of the newest line, if it has a form.
+    cells: Vec<u64>,
+    /// Numbers of keys and forms mean the same as long as this is the same, in any decoder.
+    epoch: u64,
     keys: Vec<Key>,
     by_raw: Index,
     bytes: Vec<u8>,
@@ -177,17 +104,39 @@ pub(super) struct Guess {
 
 impl Guess {
     /// Reads the line that `text` begins with, if it is as the lines before it were.
+    #[inline]
     pub(super) fn read(&mut self, text: &[u8], clock: Clock, fields: &mut Fields) -> Option<Line> {
         self.newest = self.find(text)?;
-        let key = &self.keys[self.newest as usize];
+        let key = &mut self.keys[self.newest as usize];
+        let start = key.raw.len();
+        self.cells.clear();
+        let read = self.forms.read(text, start, key.form, &mut self.cells);
+        let Some((form, end)) = read else {
+            return self.read_list(text, start, clock, fields);
+        };
+        key.form = form;
+        let (length, time) = read_time(text, end + 1, clock)?;
+        self.hits += 1;
+        Some(Line { length, time, form: Some(form) })
+    }
+
+    /// Reads a line whose fields begin at `start` along the names that are known.
+    fn read_list(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        clock: Clock,
+        fields: &mut Fields,
+    ) -> Option<Line> {
+        let key = &mut self.keys[self.newest as usize];
         let mut names = self.lists[key.list as usize].names.iter();
-        let mut at = key.raw.len();
+        let mut at = start;
         fields.clear();
         loop {
             let rest = text.get(at..)?;
             let name = names.find(|name| name.begins(rest))?;
             let value = at + name.bytes.len();
-            let (end, cell) = read_value(text, value)?;
+            let (end, cell) = number::value(text, value)?;
             fields.push(Piece::text(at, value - 1), cell);
             at = end + 1;
             match text.get(end)? {
@@ -198,7 +147,33 @@ impl Guess {
         }
         let (length, time) = read_time(text, at, clock)?;
         self.hits += 1;
-        Some(Line { length, time })
+        if self.forms.has_room()
+            && let Some(form) = self.forms.number(&fields.kinds(text))
+        {
+            self.forms.note_change(key.form, form);
+            key.form = form;
+        }
+        Some(Line { length, time, form: None })
+    }
+
+    /// Number of the key of the line that was read last.
+    pub(super) fn newest(&self) -> u32 {
+        self.newest
+    }
+
+    /// The fields of a form.
+    pub(super) fn form(&self, form: u32) -> &[Expected] {
+        self.forms.fields(form)
+    }
+
+    /// The values of the line that was read last, which had a form.
+    pub(super) fn cells(&self) -> &[u64] {
+        &self.cells
+    }
+
+    /// As long as this is the same, in whatever decoder, a number means the same key or form.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// The key of the line that was read last, its tags sorted.
@@ -283,6 +258,7 @@ impl Guess {
         self.lists.clear();
         self.by_measurement.clear();
         self.names = 0;
+        self.forms.clear();
         self.newest = 0;
         self.hits = 0;
     }
@@ -290,6 +266,9 @@ impl Guess {
     #[expect(clippy::cast_possible_truncation, reason = "bounded by KEYS_MAX and BYTES_MAX")]
     fn add_key(&mut self, raw: &[u8], sorted: &[u8]) -> u32 {
         let number = self.keys.len() as u32;
+        if number == 0 {
+            self.epoch = 1 + EPOCH.fetch_add(1, Ordering::Relaxed);
+        }
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(raw);
         let raw_end = self.bytes.len() as u32;
@@ -298,7 +277,13 @@ impl Guess {
             self.bytes.extend_from_slice(sorted);
             stored = raw_end..self.bytes.len() as u32;
         }
-        self.keys.push(Key { raw: start..raw_end, sorted: stored, successor: number, list: 0 });
+        self.keys.push(Key {
+            raw: start..raw_end,
+            sorted: stored,
+            successor: number,
+            list: 0,
+            form: form::NONE,
+        });
         self.by_raw.insert(self.by_raw.hash(raw), number);
         number
     }
@@ -348,35 +333,22 @@ impl Guess {
     }
 }
 
-/// Reads a value without backslashes and line feeds: its end and what it is.
-#[inline(always)]
-fn read_value(text: &[u8], at: usize) -> Option<(usize, Cell)> {
-    match text.get(at)? {
-        b'0'..=b'9' | b'-' | b'.' => number::plain(text, at),
-        b'"' => {
-            let start = at + 1;
-            let length = memchr::memchr3(b'"', b'\\', b'\n', &text[start..])?;
-            let end = start + length;
-            (text[end] == b'"').then(|| (end + 1, Cell::String(Piece::text(start, end))))
-        }
-        _ => {
-            let rest = &text[at..text.len().min(at + BOOLEAN_MAX + 1)];
-            let length = rest.iter().position(|byte| matches!(byte, b',' | b' '))?;
-            number::boolean(&rest[..length]).map(|value| (at + length, Cell::Boolean(value)))
-        }
-    }
-}
-
-/// Bytes of the longest boolean, `false`.
-const BOOLEAN_MAX: usize = 5;
-
 /// Reads a timestamp and the line feed behind it: where that stands, and nanoseconds.
 #[inline]
 fn read_time(text: &[u8], at: usize, clock: Clock) -> Option<(usize, i64)> {
-    let negative = text.get(at) == Some(&b'-');
-    let first = at + usize::from(negative);
-    let (magnitude, end) = decimal::digits(text, first, 0);
-    if !(1..=DIGITS_MAX).contains(&(end - first)) || text.get(end) != Some(&b'\n') {
+    let (end, magnitude, negative) = match decimal::nineteen(text, at) {
+        Some(magnitude) => (at + DIGITS_MAX, magnitude, false),
+        None => {
+            let negative = text.get(at) == Some(&b'-');
+            let first = at + usize::from(negative);
+            let (magnitude, end) = decimal::digits(text, first, 0);
+            if !(1..=DIGITS_MAX).contains(&(end - first)) {
+                return None;
+            }
+            (end, magnitude, negative)
+        }
+    };
+    if text.get(end) != Some(&b'\n') {
         return None;
     }
     let time = if negative {

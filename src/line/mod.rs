@@ -19,9 +19,12 @@ pub mod decode;
 pub mod encode;
 mod escape;
 mod fields;
+mod form;
 mod guess;
 pub mod key;
+mod names;
 mod number;
+pub mod places;
 mod point;
 mod split;
 

@@ -6,12 +6,34 @@
 
 use super::Fault;
 use super::decimal::{self, DIGITS_MAX, to_float};
-use super::fields::Cell;
+use super::fields::{Cell, Piece};
 use crate::series::Printable;
 use std::borrow::Cow;
 
 /// Digits of an integer that always fit i64.
 const SAFE_DIGITS: usize = 18;
+
+/// Reads a value without backslashes and line feeds: its end and what it is.
+#[inline(always)]
+pub(super) fn value(text: &[u8], at: usize) -> Option<(usize, Cell)> {
+    match text.get(at)? {
+        b'0'..=b'9' | b'-' | b'.' => plain(text, at),
+        b'"' => {
+            let start = at + 1;
+            let length = memchr::memchr3(b'"', b'\\', b'\n', &text[start..])?;
+            let end = start + length;
+            (text[end] == b'"').then(|| (end + 1, Cell::String(Piece::text(start, end))))
+        }
+        _ => {
+            let rest = &text[at..text.len().min(at + BOOLEAN_MAX + 1)];
+            let length = rest.iter().position(|byte| matches!(byte, b',' | b' '))?;
+            boolean(&rest[..length]).map(|value| (at + length, Cell::Boolean(value)))
+        }
+    }
+}
+
+/// Bytes of the longest boolean, `false`.
+const BOOLEAN_MAX: usize = 5;
 
 /// Reads an ordinary number that begins at `at`: its end and value.
 ///
@@ -20,6 +42,12 @@ const SAFE_DIGITS: usize = 18;
 pub(super) fn plain(text: &[u8], at: usize) -> Option<(usize, Cell)> {
     let negative = text.get(at) == Some(&b'-');
     let first = at + usize::from(negative);
+    if let Some(number) = decimal::tiny(text, first)
+        && let Some(b',' | b' ') = text.get(number.end)
+    {
+        let value = to_float(number.digits, number.count, number.fraction);
+        return Some((number.end, Cell::Float(if negative { -value } else { value })));
+    }
     let Some(number) = decimal::short(text, first) else {
         return longer(text, at);
     };

@@ -12,12 +12,11 @@ use crate::block::log::RowLog;
 use crate::compress::Input;
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{self, Bad, Decoder, Item, Row};
-use crate::line::key;
+use crate::line::{key, places::Places};
 use crate::plan::Namespace;
 use crate::reject::Rejects;
 use crate::series::Printable;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 /// Longest name in a `# CONTEXT` line.
 const NAME_BYTES_MAX: usize = 65_535;
@@ -114,6 +113,8 @@ struct Loader<'a> {
     swallowed: u64,
     /// Log of the newest row: the next row is often of the same measurement.
     newest: Option<usize>,
+    /// Where the rows of keys go under the present context.
+    places: Places,
     /// Bytes in use, and those of the largest log.
     used: usize,
     largest: usize,
@@ -139,6 +140,8 @@ struct Measurement {
     namespace: usize,
     raw: Vec<u8>,
     log: RowLog,
+    /// Bytes of the log.
+    used: usize,
 }
 
 impl<'a> Loader<'a> {
@@ -162,6 +165,7 @@ impl<'a> Loader<'a> {
             ddl: Ddl::default(),
             swallowed: 0,
             newest: None,
+            places: Places::default(),
             used: 0,
             largest: 0,
             used_by_names: 0,
@@ -288,20 +292,12 @@ impl<'a> Loader<'a> {
             self.stats.outside_window += 1;
             return Ok(());
         }
-        let at = self.log_of(row.key);
-        let log = &mut self.logs[at].log;
-        let before = log.memory();
-        let series = log.find_series(row.key).unwrap_or_else(|| {
-            let series = key::parse(row.key);
-            log.add_series(Arc::new(series))
-        });
-        log.begin_row(series, row.time);
-        for (field, value) in row.fields() {
-            log.push(field, value);
-        }
-        let after = log.memory();
-        self.used += after - before;
-        self.largest = self.largest.max(after);
+        let at = self.places.log_of(row).unwrap_or_else(|| self.log_of(row.key));
+        let Measurement { log, used, .. } = &mut self.logs[at];
+        let added = self.places.append(row, at, log);
+        *used += added;
+        self.used += added;
+        self.largest = self.largest.max(*used);
         Ok(())
     }
 
@@ -336,7 +332,7 @@ impl<'a> Loader<'a> {
         let at = *self.by_name.entry(name).or_insert_with_key(|(namespace, raw)| {
             let log = RowLog::default();
             self.used += size_of::<Measurement>() + LOG_BYTES + 3 * raw.len();
-            self.logs.push(Measurement { namespace: *namespace, raw: raw.clone(), log });
+            self.logs.push(Measurement { namespace: *namespace, raw: raw.clone(), log, used: 0 });
             self.logs.len() - 1
         });
         self.newest = Some(at);
@@ -371,6 +367,7 @@ impl<'a> Loader<'a> {
         }
         let wanted = is_wanted(given, &namespace);
         self.context = Context { namespace, number: None, wanted };
+        self.places.forget();
         Ok(())
     }
 
@@ -472,6 +469,7 @@ impl<'a> Loader<'a> {
         namespaces.values_mut().for_each(Tables::finish);
         self.by_name.clear();
         self.newest = None;
+        self.places.forget();
         self.used = self.used_by_names;
         self.largest = 0;
         namespaces
