@@ -9,6 +9,7 @@
 //! Here a comment ends with its line, for `# CONTEXT` lines are read by programs that know no other
 //! rule. Rows that a server would take for a part of any other comment are rejected, never skipped.
 
+mod ahead;
 mod ddl;
 mod loader;
 mod spilled;

@@ -2,9 +2,10 @@
 //!
 //! Owns which namespace a line belongs to, what is rejected and why, and when rows are spilled.
 
+use super::ahead::Ahead;
 use super::ddl::{Ddl, is_statement};
 use super::spilled::Spiller;
-use super::tables::Tables;
+use super::tables::{Tables, sort_all};
 use super::text::{Text, blank};
 use super::types::Types;
 use super::{LineFile, Options, Rows, Stats};
@@ -17,6 +18,8 @@ use crate::plan::Namespace;
 use crate::reject::Rejects;
 use crate::series::Printable;
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZero;
+use std::thread;
 
 /// Longest name in a `# CONTEXT` line.
 const NAME_BYTES_MAX: usize = 65_535;
@@ -30,6 +33,9 @@ const NAMESPACE_BYTES: usize = 300;
 const LINE_SHARE: usize = 4;
 /// The types of fields may take one of so many parts besides.
 const TYPES_SHARE: usize = 8;
+
+/// Threads that sort the rows, each of them those of one measurement.
+const THREADS_MAX: usize = 4;
 
 /// The database in which a server keeps statistics about itself.
 const INTERNAL: &str = "_internal";
@@ -54,7 +60,7 @@ pub(super) fn read(
         line_bytes_max: decode::LINE_BYTES_MAX.min(options.memory_max / LINE_SHARE),
     };
     let mut decoder = Decoder::new(options_of_lines);
-    let mut text = Text::new(input);
+    let mut text = Text::new(Ahead::new(name, input)?);
     let mut loader = Loader::new(name, options, rejects, warn);
     loop {
         decoder.feed(text.next_piece()?);
@@ -429,7 +435,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Writes the rows to disk where they take more memory than they may.
-    fn stay_within_memory(&mut self, input: &Input) -> Result<()> {
+    fn stay_within_memory(&mut self, input: &Ahead) -> Result<()> {
         // Sorting a measurement needs its rows a second time.
         if self.used + self.largest <= self.options.memory_max {
             return Ok(());
@@ -459,12 +465,18 @@ impl<'a> Loader<'a> {
             names[*number].clone_from(namespace);
         }
         let mut namespaces: BTreeMap<Namespace, Tables> = BTreeMap::new();
-        for measurement in self.logs.drain(..) {
-            let namespace = &names[measurement.namespace];
-            let name = key::parse(&measurement.raw).measurement().to_vec();
-            self.types.add(namespace, &name, measurement.log.fields());
-            let tables = namespaces.entry(namespace.clone()).or_default();
-            self.stats.superseded += tables.add(measurement.raw, measurement.log);
+        let threads = self.threads();
+        let mut places = Vec::with_capacity(self.logs.len());
+        let mut logs = Vec::with_capacity(self.logs.len());
+        for Measurement { namespace, raw, log, .. } in self.logs.drain(..) {
+            let name = key::parse(&raw).measurement().to_vec();
+            self.types.add(&names[namespace], &name, log.fields());
+            places.push(namespace);
+            logs.push((raw, log));
+        }
+        for (namespace, sorted) in places.into_iter().zip(sort_all(logs, threads)) {
+            let tables = namespaces.entry(names[namespace].clone()).or_default();
+            self.stats.superseded += tables.add(sorted);
         }
         namespaces.values_mut().for_each(Tables::finish);
         self.by_name.clear();
@@ -473,6 +485,13 @@ impl<'a> Loader<'a> {
         self.used = self.used_by_names;
         self.largest = 0;
         namespaces
+    }
+
+    /// How many measurements may be sorted at once: each needs its rows a second time.
+    fn threads(&self) -> usize {
+        let wanted = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX);
+        let room = self.options.memory_max.saturating_sub(self.used);
+        wanted.min(room / self.largest.max(1)).max(1)
     }
 
     fn finish(mut self) -> Result<LineFile> {

@@ -6,6 +6,10 @@ use crate::error::Result;
 use crate::plan::{Filter, Grid, Partition};
 use crate::source::Reader;
 use crate::window::{DAY, Window};
+use std::iter;
+use std::panic::resume_unwind;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 /// Buckets of time in which rows are handed on: of one day, which archives are divided by, and by
 /// which the shard groups of nearly all retention policies can be divided.
@@ -29,17 +33,58 @@ struct Measured {
     days: Vec<Window>,
 }
 
-impl Tables {
-    /// Adds the rows of a measurement; returns how many cells later rows replaced.
-    pub(super) fn add(&mut self, raw: Vec<u8>, log: RowLog) -> u64 {
+/// A measurement on its way into [`Tables`].
+#[derive(Debug)]
+pub(super) struct Sorted {
+    /// Nothing where there are no rows.
+    rows: Option<Measured>,
+    superseded: u64,
+}
+
+impl Sorted {
+    fn new(raw: Vec<u8>, log: RowLog) -> Self {
         let table = log.resolve();
         let superseded = table.superseded();
-        if let Some(first) = table.series().first() {
-            let name = first.measurement().into();
+        let name = table.series().first().map(|first| first.measurement().into());
+        let rows = name.map(|name| {
             let days = days(table.times());
-            self.list.push(Measured { raw: raw.into(), name, table, days });
+            Measured { raw: raw.into(), name, table, days }
+        });
+        Self { rows, superseded }
+    }
+}
+
+/// Sorts the rows of measurements, by so many threads; they come in the order that they had.
+pub(super) fn sort_all(logs: Vec<(Vec<u8>, RowLog)>, threads: usize) -> Vec<Sorted> {
+    if threads == 1 || logs.len() < 2 {
+        return logs.into_iter().map(|(raw, log)| Sorted::new(raw, log)).collect();
+    }
+    let mut jobs: Vec<_> = logs.into_iter().enumerate().collect();
+    // The largest first, so that none is alone at the end; they are taken from the end.
+    jobs.sort_by_key(|(_, (_, log))| log.rows());
+    let jobs = Mutex::new(jobs);
+    let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let work = || {
+        let jobs = iter::from_fn(next);
+        jobs.map(|(at, (raw, log))| (at, Sorted::new(raw, log))).collect::<Vec<_>>()
+    };
+    let mut sorted: Vec<(usize, Sorted)> = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut sorted = work();
+        for other in others {
+            sorted.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
-        superseded
+        sorted
+    });
+    sorted.sort_unstable_by_key(|(at, _)| *at);
+    sorted.into_iter().map(|(_, sorted)| sorted).collect()
+}
+
+impl Tables {
+    /// Adds the rows of a measurement; returns how many cells later rows replaced.
+    pub(super) fn add(&mut self, sorted: Sorted) -> u64 {
+        self.list.extend(sorted.rows);
+        sorted.superseded
     }
 
     /// Sorts the measurements, once all are there.

@@ -3,10 +3,10 @@
 //! Invariants: what the decoder was fed and has not handed out is kept, and no more than a chunk
 //! besides; lines are counted once, however often the decoder is changed.
 
-use crate::compress::Input;
+use super::ahead::Ahead;
 use crate::error::Result;
 
-/// Bytes that are read at once.
+/// Bytes that are decoded at once.
 const CHUNK: usize = 1 << 20;
 /// Bytes that are decoded first behind a cut; more follow.
 const STEP_AFTER_CUT: usize = 4 << 10;
@@ -14,7 +14,7 @@ const STEP_AFTER_CUT: usize = 4 << 10;
 /// The text on its way into a decoder. What the decoder was fed and has not handed out is kept, so
 /// that another decoder can go on at any byte of the newest item.
 pub(super) struct Text {
-    input: Input,
+    input: Ahead,
     bytes: Vec<u8>,
     /// Bytes before `bytes`.
     before: u64,
@@ -33,7 +33,7 @@ pub(super) struct Text {
 }
 
 impl Text {
-    pub(super) fn new(input: Input) -> Self {
+    pub(super) fn new(input: Ahead) -> Self {
         Self {
             input,
             bytes: Vec::new(),
@@ -49,7 +49,7 @@ impl Text {
     }
 
     /// The input that the text is read from.
-    pub(super) fn input(&self) -> &Input {
+    pub(super) fn input(&self) -> &Ahead {
         &self.input
     }
 
@@ -57,11 +57,7 @@ impl Text {
     pub(super) fn next_piece(&mut self) -> Result<&[u8]> {
         if self.fed == self.bytes.len() && !self.ended {
             self.forget();
-            let length = self.bytes.len();
-            self.bytes.resize(length + CHUNK, 0);
-            let read = self.input.read(&mut self.bytes[length..])?;
-            self.bytes.truncate(length + read);
-            self.ended = read == 0;
+            self.ended = !self.input.append_to(&mut self.bytes)?;
         }
         let start = self.fed;
         self.fed = start.saturating_add(self.step).min(self.bytes.len());
