@@ -49,7 +49,9 @@
 //!
 //! Sockets live on the HTTP client's tokio threads and nothing else does. Bytes are worked on by
 //! plain threads ([`pipeline`]): two units at once, and within a unit one reader and several
-//! writers. Bounded channels stand between them all.
+//! writers. Bounded channels stand between them all. Before that, a line file is read and
+//! decompressed by a thread of its own while its lines are decoded by another, and its measurements
+//! are sorted several at once, as far as memory allows.
 //!
 //! # Memory
 //!

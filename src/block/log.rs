@@ -228,11 +228,21 @@ impl RowLog {
     }
 
     /// Gives the newest row its shape.
+    #[inline]
     fn end_row(&mut self) {
+        if self.is_incomplete() {
+            self.complete();
+        }
+    }
+
+    #[inline]
+    fn is_incomplete(&self) -> bool {
+        self.rows.last().is_some_and(|row| row.shape == NONE)
+    }
+
+    fn complete(&mut self) {
         let newest = &mut self.newest;
-        let Some(row) = self.rows.last_mut().filter(|row| row.shape == NONE) else {
-            return;
-        };
+        let Some(row) = self.rows.last_mut() else { return };
         if !newest.unlike && !newest.rest.is_empty() {
             newest.diverge(&self.shapes);
         }
@@ -268,7 +278,12 @@ impl RowLog {
         cells: &[u64],
         text: &[u8],
     ) -> usize {
-        self.end_row();
+        let mut added = 0;
+        if self.is_incomplete() {
+            let before = self.shapes.memory();
+            self.complete();
+            added += self.shapes.memory() - before;
+        }
         let fields = self.shapes.fields(shape);
         assert_eq!(fields.len(), cells.len(), "a row of another shape");
         self.rows.push(Row { time, series, shape });
@@ -283,7 +298,7 @@ impl RowLog {
         } else {
             self.cells.bits.extend_from_slice(cells);
         }
-        ROW_BYTES + 8 * cells.len() + self.cells.strings.len() - before
+        added + ROW_BYTES + 8 * cells.len() + self.cells.strings.len() - before
     }
 
     /// Appends a cell to the row that was begun last. A field that the row holds already is

@@ -2,7 +2,7 @@
 //!
 //! Most rows of a measurement have the fields of the row before, so that a row keeps the number of
 //! its shape, and its cells need no field numbers. A shape is kept once; it takes four bytes a
-//! field and some forty more, which a row of a shape of its own takes too.
+//! field and some fifty more, which a row of a shape of its own takes too.
 
 use super::index::{Hash, Index};
 use std::ops::Range;
@@ -96,7 +96,7 @@ impl Shapes {
 
     /// Bytes in use.
     pub(super) fn memory(&self) -> usize {
-        self.fields.len() * 4 + self.ends.len() * 16 + self.by_fields.memory()
+        self.fields.len() * 4 + self.ends.len() * size_of::<End>() + self.by_fields.memory()
     }
 }
 

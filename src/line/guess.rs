@@ -410,6 +410,21 @@ mod tests {
     }
 
     #[test]
+    fn a_line_goes_on_along_another_form_that_begins_like_its_own() {
+        let mut guess = Guess::default();
+        let mut fields = Fields::default();
+        let (long, short, other) = ("m a=1,b=2,c=t 1", "m a=1,b=2 1", "m a=1,b=2i 1");
+        guessed(&mut guess, &[long, long, short, other, long, short, other]);
+        for line in [long, short, long, short, short, long, other, long, other, short] {
+            let text = format!("{line}\n");
+            let known = guess.read(text.as_bytes(), Clock::default(), &mut fields).unwrap();
+            let form = guess.form(known.form.expect(line));
+            assert_eq!(form.len(), guess.cells().len(), "{line}");
+            assert_eq!(form.len(), line.matches('=').count(), "{line}");
+        }
+    }
+
+    #[test]
     fn lines_of_which_something_is_to_be_said_are_never_guessed() {
         for line in [
             "m,b=2,a=1\\  f=1 1",

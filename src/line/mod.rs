@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! bytes ─ split ─> items ─ key, fields, number ─> point ─ decode ─> Row, Comment or Bad
-//! bytes ─ guess ─> Row: the ordinary line, in one walk
+//! bytes ─ guess, form ─> Row: the ordinary line, in one walk
+//! Row ─ places ─> row log, by the numbers that both know a key and its fields by
 //! Block ─ encode ─> lines, each checked to be read back as what was written
 //! ```
 //!

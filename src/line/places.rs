@@ -111,3 +111,61 @@ impl Places {
 fn series_of(row: &Row<'_>, log: &mut RowLog) -> u32 {
     log.find_series(row.key).unwrap_or_else(|| log.add_series(Arc::new(key::parse(row.key))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::line::decode::{Decoder, Item, Options};
+    use crate::window::Window;
+
+    /// The rows of a text, as blocks of two logs show them; each row goes to the log that `log`
+    /// names, by its number.
+    fn rows(text: &str, mut places: Option<Places>, log: impl Fn(usize) -> usize) -> [String; 2] {
+        let mut logs = [RowLog::default(), RowLog::default()];
+        let mut used = [0; 2];
+        // More than one decoder, whose numbers mean different things.
+        for half in text.split_inclusive("---\n") {
+            let mut decoder = Decoder::new(Options::default());
+            decoder.feed(half.trim_end_matches("---\n").as_bytes());
+            decoder.finish();
+            for row in 0.. {
+                let Some(item) = decoder.next_item().unwrap() else { break };
+                let Item::Row(row_found) = item else { panic!("{item:?}") };
+                let at = log(row);
+                match &mut places {
+                    Some(places) => used[at] += places.append(&row_found, at, &mut logs[at]),
+                    None => {
+                        let series = series_of(&row_found, &mut logs[at]);
+                        logs[at].begin_row(series, row_found.time);
+                        row_found.fields().for_each(|(name, value)| logs[at].push(name, value));
+                    }
+                }
+            }
+        }
+        if places.is_some() {
+            assert_eq!(used, [logs[0].memory(), logs[1].memory()], "bytes are counted");
+        }
+        logs.map(|log| format!("{:?}", log.resolve().blocks(Window::ALL).collect::<Vec<_>>()))
+    }
+
+    #[test]
+    fn rows_go_where_they_would_go_if_nothing_were_remembered() {
+        let mut text = String::new();
+        for time in 0..60 {
+            for host in 0..3 {
+                let message = if (time + host) % 3 == 0 { ",s=\"a b\"" } else { "" };
+                let up = if time % 7 == 0 { "" } else { ",up=t" };
+                let load = if time % 20 == 9 { "1i" } else { "0.5" };
+                text += &format!("m,h={host} load={load},n={time}i{up}{message} {}\n", time / 2);
+                text += &format!("n,h={host} load=1.5,n=2i 1{host}\n");
+            }
+            if time == 30 {
+                text += "---\n";
+            }
+        }
+        let logs: [fn(usize) -> usize; 3] = [|_| 0, |row| row % 2, |row| row / 40 % 2];
+        for log in logs {
+            assert_eq!(rows(&text, Some(Places::default()), log), rows(&text, None, log));
+        }
+    }
+}
