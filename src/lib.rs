@@ -37,7 +37,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 | [`error`], [`stop`], [`window`], [`value`], [`series`], [`block`] |
+//! | 0 | [`error`], [`files`], [`stop`], [`window`], [`value`], [`series`], [`block`] |
 //! | 1 | [`mod@line`], [`msgpack`], [`tsm`], [`meta`], [`spill`], [`digest`], [`compress`] |
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`] |
 //! | 3 | [`source`], [`sink`] |
@@ -85,6 +85,7 @@ pub mod copy;
 pub mod digest;
 pub mod digests;
 pub mod error;
+pub mod files;
 pub mod http;
 pub mod influxql;
 pub mod inspect;

@@ -5,10 +5,11 @@
 //! the first row is rejected, never over an existing file, readable by its owner alone.
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::series::Printable;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -94,6 +95,7 @@ impl Rejects {
         if let Some((path, file)) = &mut state.file {
             file.flush()
                 .and_then(|()| file.get_ref().sync_all())
+                .and_then(|()| files::sync_folder(files::parent(path)))
                 .map_err(|error| Error::io(path.clone(), "write", error))?;
         }
         Ok(state.summary.clone())
@@ -123,16 +125,12 @@ fn written<'a>(numbers: &mut HashMap<String, usize>, reason: &'a str) -> Cow<'a,
 
 /// Creates `path`, or `path.2`, `path.3` and so on where it exists.
 fn create(path: &Path) -> Result<(PathBuf, File)> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     for number in 1..NAMES_MAX {
         let mut name = path.as_os_str().to_owned();
         if number > 1 {
             name.push(format!(".{number}"));
         }
-        match options.open(&name) {
+        match files::create_new(Path::new(&name)) {
             Ok(file) => return Ok((name.into(), file)),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The layers, lowest first. A file uses modules of its own layer or of those above it in this
 /// table. A new top-level module is entered here, in the lowest place where it compiles.
 const LAYERS: [&[&str]; 7] = [
-    &["error", "stop", "window", "value", "series", "block"],
+    &["error", "files", "stop", "window", "value", "series", "block"],
     &["line", "msgpack", "tsm", "meta", "spill", "digest", "compress"],
     &["location", "plan", "types", "http", "influxql", "archive", "reject"],
     &["source", "sink"],

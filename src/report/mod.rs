@@ -14,6 +14,7 @@ use crate::conflicts::{Conflict, SetAside};
 use crate::copy;
 use crate::digest::node::Node;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 use crate::plan::Namespace;
 use crate::reject;
 use crate::series::Printable;
@@ -23,7 +24,6 @@ use crate::verify;
 use crate::window::{Window, format_time};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -687,15 +687,9 @@ impl Printed {
     /// # Errors
     /// Where the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let failed = |error| Error::io(path, "write", error);
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let mut file = tempfile::Builder::new()
-            .prefix(".gapless-report")
-            .tempfile_in(directory.unwrap_or(Path::new(".")))
-            .map_err(failed)?;
-        file.write_all(self.json.as_bytes()).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|error| failed(error.error))?;
-        Ok(())
+        files::replace(path, self.json.as_bytes()).map_err(|error| {
+            Error::io(path, "write", error)
+                .with_next("the verdict above stands: only the report's file is missing")
+        })
     }
 }

@@ -6,9 +6,9 @@
 //!
 //! Refused: a directory that exists, another writer's `DIR.partial`, units that overlap, and
 //! writes to a unit that is closed: rows would come twice, or out of order. Such a unit is
-//! discarded and sent whole again ([`ArchiveSink::discard_unit`]). Files are made anew (`O_EXCL`,
-//! which follows no links), readable by their owner only. A sink that is dropped before
-//! [`ArchiveSink::complete`] leaves `DIR.partial` as it is; [`ArchiveSink::resume`] goes on with it.
+//! discarded and sent whole again ([`ArchiveSink::discard_unit`]). Files and folders are made anew, by
+//! the rules of [`crate::files`]. A sink that is dropped before [`ArchiveSink::complete`] leaves
+//! `DIR.partial` as it is; [`ArchiveSink::resume`] goes on with it.
 
 mod resume;
 
@@ -17,6 +17,7 @@ pub use self::resume::Recorded;
 use crate::archive::{self, Contents, Header, MANIFEST, Manifest, Part, Shared, Unit};
 use crate::digest::node::Node;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 use crate::line::decode::{Decoder, Item, Options};
 use crate::plan::Namespace;
 use crate::series::Printable;
@@ -28,7 +29,7 @@ use crate::window::Window;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -71,7 +72,7 @@ impl ArchiveSink {
     pub fn create(directory: &Path, header: Header) -> Result<Self> {
         let partial = partial_of(directory)?;
         refuse_existing(directory)?;
-        make_folder(&partial).map_err(|error| match error.kind() {
+        files::create_folder(&partial).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => partial_exists(&partial),
             io::ErrorKind::NotFound => Error::io(&partial, "create", error)
                 .with_next("make the directory in which the archive is to stand"),
@@ -191,7 +192,7 @@ impl ArchiveSink {
             .map_err(|error| Error::io(&self.directory, "rename", error))?;
         place.root.clone_from(&self.directory);
         state.completed = true;
-        sync_folder(parent(&self.directory))
+        sync_folder(files::parent(&self.directory))
     }
 
     /// Removes `DIR.partial` where nothing was stored, so that it is not in the way of another
@@ -280,7 +281,7 @@ impl ArchiveSink {
         for folder in [database.clone(), format!("{database}/{rp}")] {
             if !state.folders.contains(&folder) {
                 let path = self.partial.join(&folder);
-                make_folder(&path).map_err(|error| Error::io(path, "create", error))?;
+                files::create_folder(&path).map_err(|error| Error::io(path, "create", error))?;
                 state.folders.insert(folder);
             }
         }
@@ -621,38 +622,16 @@ fn shell_word(path: &Path) -> String {
     if word.bytes().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Makes a folder that only its owner can enter.
-fn make_folder(path: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
-/// Makes a file that did not exist and that only its owner can read.
 fn make_file(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|error| Error::io(path, "create", error))
+    files::create_new(path).map_err(|error| Error::io(path, "create", error))
 }
 
 fn sync(file: &File, path: &Path) -> Result<()> {
     file.sync_all().map_err(|error| Error::io(path, "sync", error))
 }
 
-/// Makes the names in a folder durable.
 fn sync_folder(path: &Path) -> Result<()> {
-    let folder = File::open(path).map_err(|error| Error::io(path, "open", error))?;
-    sync(&folder, path)
+    files::sync_folder(path).map_err(|error| Error::io(path, "sync", error))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod merge;
 pub mod rows;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 use std::env;
 use std::fs::File;
 use std::io;
@@ -46,7 +47,7 @@ impl Place {
     /// # Errors
     /// Where the directory cannot be written to.
     pub fn file(&self) -> Result<SpillFile> {
-        let file = tempfile::tempfile_in(&self.directory)
+        let file = files::create_unnamed(&self.directory)
             .map_err(|error| self.failed("make a file in", error))?;
         Ok(SpillFile { file, place: self.clone(), length: 0 })
     }
