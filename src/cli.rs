@@ -98,6 +98,9 @@ pub struct Common {
     /// Trust the certificates in this PEM file, besides the system's
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// Take any certificate of the source: whoever is between can read and change everything
+    #[arg(long)]
+    pub insecure_source: bool,
     /// Read the source's password from this file
     #[arg(long, value_name = "FILE")]
     pub source_password_file: Option<PathBuf>,
@@ -122,6 +125,9 @@ pub struct TwoSides {
     /// Arguments that every command has.
     #[command(flatten)]
     pub common: Common,
+    /// Take any certificate of the destination: whoever is between can read and change everything
+    #[arg(long)]
+    pub insecure_destination: bool,
     /// Read the destination's password from this file
     #[arg(long, value_name = "FILE")]
     pub destination_password_file: Option<PathBuf>,
@@ -225,6 +231,16 @@ pub struct Settings {
 }
 
 impl Common {
+    /// Reads the location of the source.
+    ///
+    /// # Errors
+    /// A usage error for what is no location, or does not go with the other arguments.
+    pub fn source(&self, text: &str) -> Result<Location> {
+        let location = Location::parse(text)?;
+        refuse_idle(&location, "--insecure-source", self.insecure_source)?;
+        Ok(location)
+    }
+
     /// Reads and checks the arguments.
     ///
     /// # Errors
@@ -262,6 +278,15 @@ impl Common {
     }
 }
 
+/// Refuses an option about certificates where there are none: something else was meant.
+fn refuse_idle(location: &Location, option: &str, given: bool) -> Result<()> {
+    if given && !location.is_tls() {
+        let reason = format!("{option} is for influxdbs://, and {location} is reached without TLS");
+        return Err(Error::usage(reason));
+    }
+    Ok(())
+}
+
 fn parse_tag(text: &str) -> Result<(String, String)> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && !value.is_empty() => {
@@ -277,8 +302,9 @@ impl TwoSides {
     /// # Errors
     /// A usage error.
     pub fn locations(&self) -> Result<(Location, Location)> {
-        let source = Location::parse(&self.source)?;
+        let source = self.common.source(&self.source)?;
         let destination = Location::parse(&self.destination)?;
+        refuse_idle(&destination, "--insecure-destination", self.insecure_destination)?;
         if source.same_place(&destination) {
             return Err(Error::usage(format!("source and destination are the same: {source}")));
         }

@@ -11,10 +11,12 @@
 mod fault;
 mod reader;
 mod retry;
+mod secret;
 
 pub use fault::{Fault, FaultKind};
 pub use reader::BodyReader;
 pub use retry::{Attempts, Retry};
+pub use secret::Secret;
 
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
@@ -31,36 +33,6 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const REPLY_MAX: usize = 1 << 20;
 /// Most bytes of a server's words in a message.
 const WORDS_MAX: usize = 400;
-
-/// A password or token. Formatting it shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes a secret.
-    #[must_use]
-    pub fn new(secret: String) -> Self {
-        Self(secret)
-    }
-
-    /// The secret itself, for the request that needs it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(***)")
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// Which side of a command a server is, for messages that name an option or a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +80,8 @@ pub struct Server {
     pub password: Option<Secret>,
     /// File of certificates (PEM) that are trusted beside the system's.
     pub ca: Option<PathBuf>,
+    /// Any certificate is taken: whoever stands between can read and change everything.
+    pub insecure: bool,
 }
 
 impl Server {
@@ -381,7 +355,7 @@ impl Client {
     #[must_use]
     pub fn refused(&self, what: &str, reply: &Reply) -> Error {
         let user = self.server.user.as_deref();
-        let words = reply.words();
+        let words = secret::redacted(reply.words(), self.server.password.as_ref());
         let who = match (reply.status, user) {
             (401, None) => "without a user: ".to_owned(),
             (401 | 403, Some(user)) => format!("user {user:?}: "),
@@ -402,6 +376,10 @@ impl Client {
             (401, Some(user)) => {
                 error.with_next(format!("check {variable}: the password of {user:?}"))
             }
+            (300..=399, _) => error.with_next(
+                "name the server that answers itself: a redirect is not followed, since credentials \
+                 would go with it",
+            ),
             (403, Some(user)) => error.with_next(format!(
                 "grant {user:?} what is missing, or name another user and set {variable}"
             )),
@@ -503,6 +481,8 @@ fn build(server: &Server, read_timeout: Duration) -> Result<reqwest::Client> {
     if !server.tls {
         // A machine without certificates can still speak plain HTTP.
         builder = builder.tls_certs_only([]);
+    } else if server.insecure {
+        builder = builder.tls_certs_only([]).tls_danger_accept_invalid_certs(true);
     } else if let Some(path) = &server.ca {
         let pem = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;
         let certificates = reqwest::Certificate::from_pem_bundle(&pem)
@@ -605,6 +585,7 @@ mod tests {
             user: Some("ann".into()),
             password: Some(Secret::new("hunter2".into())),
             ca: None,
+            insecure: false,
         }
     }
 

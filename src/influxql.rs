@@ -361,6 +361,7 @@ mod tests {
             user: None,
             password: None,
             ca: None,
+            insecure: false,
         };
         let client = Client::new(server, Role::Source).unwrap();
         let kind = |words: &str| failed(&client, "Q", &Problem::Server(words.into())).to_string();

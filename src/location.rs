@@ -68,6 +68,12 @@ impl Location {
         }
     }
 
+    /// True where it is reached by TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Influx(influx) if influx.tls)
+    }
+
     /// True where both name one place, as far as can be told without asking a server.
     #[must_use]
     pub fn same_place(&self, other: &Self) -> bool {
@@ -113,6 +119,13 @@ impl InfluxLocation {
             Some((user, host_port)) => (Some(parse_user(user)?), host_port),
             None => (None, authority),
         };
+        if user.is_none() && rest.contains('@') && parse_host(host_port).is_err() {
+            // What was cut off at a slash may be a password and is not repeated.
+            return Err(Error::usage(
+                "a location reads influxdb://USER@HOST:PORT/DB/RP: write %40 and %2F for @ and / in a \
+                 name, and give a password by GAPLESS_SOURCE_PASSWORD or GAPLESS_DESTINATION_PASSWORD",
+            ));
+        }
         let (host, port) = parse_host(host_port)?;
         let (prefix, path) = path.split_once("//").unwrap_or(("", path));
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
@@ -272,9 +285,17 @@ mod tests {
 
     #[test]
     fn passwords_are_refused_and_not_repeated() {
-        for text in ["influxdb://ops:geheim@host/db", "http://ops:geheim@host/db"] {
+        for text in [
+            "influxdb://ops:geheim@host/db",
+            "http://ops:geheim@host/db",
+            "http://host/db?u=ops&p=geheim",
+            "influxdb://host/db?u=ops&p=geheim",
+            "influxdb://ops:geh/eim@host/db",
+            "https://ops:geh/eim@host/db",
+            "ftp://ops:geheim@host/db",
+        ] {
             let message = Location::parse(text).unwrap_err().to_string();
-            assert!(!message.contains("geheim"), "{message}");
+            assert!(!message.contains("geh") && !message.contains("eim"), "{message}");
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Access {
     pub password: Option<Secret>,
     /// Certificates that are trusted besides the system's.
     pub ca: Option<PathBuf>,
+    /// Any certificate is taken.
+    pub insecure: bool,
 }
 
 /// A side that is read.
@@ -130,6 +132,7 @@ fn connect(location: &InfluxLocation, access: Access, role: Role) -> Result<Arc<
         user: location.user.clone(),
         password: access.password,
         ca: access.ca,
+        insecure: access.insecure,
     };
     Ok(Arc::new(Client::new(server, role)?))
 }

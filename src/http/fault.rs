@@ -137,6 +137,11 @@ fn of_tls(error: &rustls::Error, server: &Server, reached: bool) -> Fault {
             format!("its certificate is not trusted: {certificate}"),
             "name the file of the authority that signed it with --ca FILE".to_owned(),
         ),
+        rustls::Error::PeerIncompatible(_)
+        | rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion) => (
+            format!("its TLS is too old or too weak: {error}"),
+            "have the server speak TLS 1.2 or 1.3".to_owned(),
+        ),
         other => {
             let kind = if reached { FaultKind::Passing } else { FaultKind::Permanent };
             return Fault { kind, ..Fault::permanent(format!("TLS failed: {other}")) };
@@ -182,6 +187,7 @@ mod tests {
             user: None,
             password: None,
             ca: None,
+            insecure: false,
         }
     }
 

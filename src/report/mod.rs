@@ -105,6 +105,9 @@ pub struct Report {
     pub source: String,
     /// Destination, without secrets.
     pub destination: String,
+    /// Sides whose certificates were not verified, because the operator asked for that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub insecure: Vec<String>,
     /// First nanosecond of the window.
     pub start: i64,
     /// First nanosecond after the window.
@@ -313,6 +316,8 @@ pub struct Context {
     pub elapsed: Duration,
     /// What the destination's retention policies would drop.
     pub expired: Expired,
+    /// Sides whose certificates were not verified.
+    pub insecure: Vec<String>,
 }
 
 /// Cells that were not moved because the destination would drop them at once.
@@ -551,6 +556,7 @@ fn build(
         reasons,
         source: context.source,
         destination: context.destination,
+        insecure: context.insecure,
         start: context.window.start,
         end: context.window.end,
         not_covered,

@@ -18,6 +18,8 @@ use crate::source::{Source, line_file};
 use crate::units::{self, Pair, Target};
 use crate::window::{Window, format_time};
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// Findings that are kept with their values.
@@ -39,6 +41,8 @@ pub(super) struct Job {
     /// What lies outside of it, for people.
     pub(super) not_covered: Vec<String>,
     pub(super) expired: Expired,
+    /// Sides whose certificates are not verified.
+    insecure: Vec<Role>,
 }
 
 impl Job {
@@ -51,9 +55,13 @@ impl Job {
     ) -> Result<Self> {
         let settings = common.settings()?;
         progress.stage("open");
+        if common.insecure_source {
+            warn_insecure(Role::Source, progress);
+        }
         let access = Access {
             password: password(Role::Source, common.source_password_file.as_deref())?,
             ca: common.ca.clone(),
+            insecure: common.insecure_source,
         };
         let side = open_side(
             source,
@@ -66,7 +74,11 @@ impl Job {
         )?;
         let expired = Expired { asked_for: settings.start_given, ..Expired::default() };
         let window = settings.window;
-        let mut job = Self { window, settings, side, rejects, not_covered: Vec::new(), expired };
+        let (not_covered, insecure) = (Vec::new(), Vec::new());
+        let mut job = Self { window, settings, side, rejects, not_covered, expired, insecure };
+        if common.insecure_source {
+            job.note_insecure(Role::Source);
+        }
         job.stop_at_horizon(journal);
         if let Location::Influx(InfluxLocation { user: Some(user), database: None, .. }) = source {
             let what =
@@ -76,6 +88,21 @@ impl Job {
         let coverage = job.side.source.coverage();
         job.narrow(coverage, "what lies outside the source archive's own window");
         Ok(job)
+    }
+
+    /// The sides are compared, and who answers for them is not known.
+    fn note_insecure(&mut self, role: Role) {
+        let what = format!("whether the {role} is the one named: its certificate was not verified");
+        self.not_covered.push(format!("{what} (--insecure-{role})"));
+        self.insecure.push(role);
+    }
+
+    /// Says before it is spoken to, and in the report, that the destination is not verified.
+    pub(super) fn admit_insecure_destination(&mut self, sides: &TwoSides, progress: &Meter) {
+        if sides.insecure_destination {
+            warn_insecure(Role::Destination, progress);
+            self.note_insecure(Role::Destination);
+        }
     }
 
     /// Opens the other side of a `verify`.
@@ -304,6 +331,7 @@ impl Job {
             rejects: self.rejects.finish()?,
             elapsed: progress.elapsed(),
             expired: self.expired,
+            insecure: self.insecure.iter().map(ToString::to_string).collect(),
         })
     }
 }
@@ -352,9 +380,17 @@ fn open_side(
     side::open_source(location, access, role, &options, identify, rejects, progress)
 }
 
+fn warn_insecure(role: Role, progress: &Meter) {
+    progress.warn(&format!(
+        "INSECURE: the certificate of the {role} is not verified (--insecure-{role}): whoever is \
+         between here and there can take the password, and read and change the data"
+    ));
+}
+
 pub(super) fn access(sides: &TwoSides, role: Role) -> Result<Access> {
     let file = sides.destination_password_file.as_deref();
-    Ok(Access { password: password(role, file)?, ca: sides.common.ca.clone() })
+    let (ca, insecure) = (sides.common.ca.clone(), sides.insecure_destination);
+    Ok(Access { password: password(role, file)?, ca, insecure })
 }
 
 /// A password from its file, else from the environment.
@@ -363,10 +399,12 @@ fn password(role: Role, file: Option<&Path>) -> Result<Option<Secret>> {
         return Ok(std::env::var(role.password_variable()).ok().map(Secret::new));
     };
     let unreadable = |error| Error::io(file, "read", error);
-    let length = file.metadata().map_err(unreadable)?.len();
-    if length > PASSWORD_MAX {
+    let mut text = String::new();
+    // A pipe of a password manager has no length before it is read.
+    let opened = File::open(file).map_err(unreadable)?;
+    opened.take(PASSWORD_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > PASSWORD_MAX {
         return Err(Error::location(file.display(), "is too long for a password file"));
     }
-    let text = std::fs::read_to_string(file).map_err(unreadable)?;
     Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned())))
 }

@@ -87,6 +87,7 @@ fn copy_recorded(
     let rejects = Rejects::new((!arguments.dry_run).then(file));
     let journal = recording.map(Recording::journal);
     let mut job = Job::open(&sides.common, source, rejects, journal, progress)?;
+    job.admit_insecure_destination(sides, progress);
     if let Some(recording) = recording {
         recording.look_at_source(job.side.identity.as_ref(), progress)?;
     }
@@ -259,6 +260,7 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     side::expect_input(&[&source, &target], progress);
     let rejects = Rejects::new(sides.common.reject.clone());
     let mut job = Job::open(&sides.common, &source, rejects, None, progress)?;
+    job.admit_insecure_destination(sides, progress);
     let destination = job.open_destination(sides, &target, progress)?;
     let reader = &*destination.source;
     let held = reader.namespaces()?;
@@ -334,7 +336,7 @@ pub fn digest(arguments: &ReadArgs, progress: &Meter) -> Result<Listing> {
 
 /// Opens the source of a command that only reads it.
 fn open_to_read(command: &str, arguments: &ReadArgs, progress: &Meter) -> Result<(Job, String)> {
-    let source = Location::parse(&arguments.source)?;
+    let source = arguments.common.source(&arguments.source)?;
     progress.begin(command, &[("source", &source)]);
     side::expect_input(&[&source], progress);
     let rejects = Rejects::new(arguments.common.reject.clone());
@@ -359,7 +361,7 @@ pub struct Catted {
 /// # Errors
 /// Where it could not be carried out.
 pub fn cat(arguments: &CatArgs, progress: &Meter, out: &mut dyn Write) -> Result<Catted> {
-    let source = Location::parse(&arguments.source)?;
+    let source = arguments.common.source(&arguments.source)?;
     progress.begin("cat", &[("source", &source)]);
     side::expect_input(&[&source], progress);
     let rejects = Rejects::new(arguments.common.reject.clone());

@@ -13,10 +13,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::certificates::{Authority, LOOPBACK};
 use super::http::{self, Endpoint, Response};
 use super::ports::Port;
 use super::run::{self, Gapless, Ran};
@@ -504,19 +504,9 @@ fn find_tool(name: &str) -> PathBuf {
 
 /// Writes `ca.pem`, and `server.pem` with `server.key` signed by it; returns the path of `ca.pem`.
 fn write_certificates(dir: &Path) -> PathBuf {
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_key = KeyPair::generate().expect("a key");
-    let ca_certificate = ca.self_signed(&ca_key).expect("a certificate");
-    let issuer = Issuer::new(ca, ca_key);
-    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-    let mut leaf = CertificateParams::new(names).expect("names of a server");
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let key = KeyPair::generate().expect("a key");
-    let certificate = leaf.signed_by(&key, &issuer).expect("a certificate");
-    let path = dir.join("ca.pem");
-    fs::write(&path, ca_certificate.pem()).expect("to write ca.pem");
-    fs::write(dir.join("server.pem"), certificate.pem()).expect("to write server.pem");
-    fs::write(dir.join("server.key"), key.serialize_pem()).expect("to write server.key");
+    let (authority, path) = (Authority::new(), dir.join("ca.pem"));
+    authority.write(&path);
+    let identity = authority.issue(&LOOPBACK, (2000, 4000));
+    identity.write(&dir.join("server.pem"), &dir.join("server.key"));
     path
 }

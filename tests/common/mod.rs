@@ -14,8 +14,10 @@
     reason = "each test file compiles this module and uses a part of it"
 )]
 
+pub mod certificates;
 pub mod http;
 pub mod influxd;
+pub mod parrot;
 pub mod ports;
 pub mod run;
 

@@ -25,6 +25,7 @@ pub(crate) fn server_at(port: u16) -> Server {
         user: None,
         password: None,
         ca: None,
+        insecure: false,
     }
 }
 
