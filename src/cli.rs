@@ -4,6 +4,7 @@ use crate::conflicts::Policy;
 use crate::error::{Error, Result};
 use crate::line::Precision;
 use crate::location::Location;
+use crate::logs::{self, Format, Level};
 use crate::plan::{Filter, Namespace};
 use crate::progress::Style;
 use crate::sink::influx::Consistency;
@@ -107,6 +108,15 @@ pub struct Common {
     /// Where rejected rows go, with their reasons [default for copy: gapless-rejected.lp]
     #[arg(long, value_name = "FILE")]
     pub reject: Option<PathBuf>,
+    /// Add a line for each event to this file; - is standard error
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// How much is logged
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t, requires = "log")]
+    pub log_level: Level,
+    /// How events are logged
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t, requires = "log")]
+    pub log_format: Format,
     /// How progress is shown on standard error
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Style::Auto)]
     pub progress: Style,
@@ -231,6 +241,12 @@ pub struct Settings {
 }
 
 impl Common {
+    /// Where the log goes.
+    #[must_use]
+    pub fn logs(&self) -> logs::Options {
+        logs::Options { file: self.log.clone(), level: self.log_level, format: self.log_format }
+    }
+
     /// Reads the location of the source.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod fault;
 mod reader;
 mod retry;
 mod secret;
+mod trace;
 
 pub use fault::{Fault, FaultKind};
 pub use reader::BodyReader;
@@ -24,6 +25,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
+use trace::Exchange;
 
 /// Longest wait for a connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -303,12 +305,15 @@ impl Client {
     /// # Errors
     /// Where no whole reply came.
     pub fn once(&self, call: &Call<'_>) -> Result<Reply, Fault> {
+        let exchange = Exchange::begin(&self.server, call);
         let request = self.request(call);
-        self.runtime.block_on(async {
+        let outcome = self.runtime.block_on(async {
             let response = request.send().await.map_err(|e| self.fault(&e))?;
             self.arrived(&response);
             self.finish(response).await
-        })
+        });
+        exchange.ended(outcome.as_ref());
+        outcome
     }
 
     /// Sends a request and hands the body of its reply over as it comes. Passing failures before
@@ -339,6 +344,7 @@ impl Client {
     }
 
     fn stream_once(&self, call: &Call<'_>) -> Result<Result<BodyReader, Reply>, Fault> {
+        let exchange = Exchange::begin(&self.server, call);
         let request = self.request(call);
         let response = self.runtime.block_on(async {
             let response = request.send().await.map_err(|e| self.fault(&e))?;
@@ -347,7 +353,13 @@ impl Client {
                 return Ok(Ok(response));
             }
             self.finish(response).await.map(Err)
-        })?;
+        });
+        match &response {
+            Ok(Ok(response)) => exchange.streams(response.status().as_u16()),
+            Ok(Err(reply)) => exchange.ended(Ok(reply)),
+            Err(fault) => exchange.ended(Err(fault)),
+        }
+        let response = response?;
         Ok(response.map(|response| BodyReader::start(self.runtime.handle(), response)))
     }
 

@@ -43,7 +43,7 @@
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
 //! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`cat`], [`digests`], [`inspect`] |
-//! | 6 | [`side`], [`report`], [`progress`], [`cli`], [`run`], `main` |
+//! | 6 | [`side`], [`report`], [`progress`], [`logs`], [`panics`], [`cli`], [`run`], `main` |
 //!
 //! # Threads
 //!
@@ -92,8 +92,10 @@ pub mod inspect;
 pub mod journal;
 pub mod line;
 pub mod location;
+pub mod logs;
 pub mod meta;
 pub mod msgpack;
+pub mod panics;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;

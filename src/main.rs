@@ -3,6 +3,8 @@
 use clap::Parser;
 use gapless::cli::{CatArgs, Cli, Command, Common, ReadArgs, TwoSides};
 use gapless::error::{Error, ErrorKind, Result};
+use gapless::logs;
+use gapless::panics;
 use gapless::pipeline::Progress;
 use gapless::progress::signal::Asked;
 use gapless::progress::{self, Meter};
@@ -18,7 +20,8 @@ const INCOMPLETE: u8 = 3;
 const FAILED: u8 = 4;
 
 fn main() -> ExitCode {
-    // First of all: until then SIGUSR1 ends the process.
+    panics::install();
+    // Before any work: until then SIGUSR1 ends the process.
     let asked = Asked::by_signal().unwrap_or_else(|error| {
         progress::print(&format!("warning: SIGUSR1 will print no progress: {error}"));
         Asked::default()
@@ -38,7 +41,9 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => listed(&arguments, asked, run::inspect),
         Command::Digest(arguments) => listed(&arguments, asked, run::digest),
     };
-    ExitCode::from(outcome.unwrap_or_else(|error| failed(&error)))
+    let exit_status = outcome.unwrap_or_else(|error| failed(&error));
+    tracing::info!(exit_status);
+    ExitCode::from(exit_status)
 }
 
 /// Runs work with the progress that the arguments ask for, which ends before anything else is
@@ -49,6 +54,7 @@ fn shown<T>(
     writes_data: bool,
     work: impl FnOnce(&Meter) -> Result<T>,
 ) -> Result<T> {
+    logs::start(&common.logs())?;
     let options =
         progress::Options { style: common.progress, quiet: common.quiet, writes_data, asked };
     let meter = Meter::new(&options);
@@ -125,6 +131,7 @@ fn out(text: &str) -> Result<()> {
 
 fn failed(error: &Error) -> u8 {
     let what = if matches!(error.kind(), ErrorKind::Interrupted) { "" } else { "error: " };
+    tracing::error!(error = error.to_string(), next = error.next_step());
     progress::print(&format!("{what}{error}"));
     if let Some(next) = error.next_step() {
         progress::print(&format!("  next: {next}"));

@@ -181,13 +181,15 @@ fn join(workers: Vec<ScopedJoinHandle<'_, Result<()>>>) -> Result<()> {
     first
 }
 
+/// What may be repeated of a panic: words that stand in the source. Those that were put together at
+/// run time may hold data.
+#[must_use]
+pub fn words_of_panic(panic: &(dyn Any + Send)) -> &'static str {
+    panic.downcast_ref::<&'static str>().copied().unwrap_or("its words may hold data: kept back")
+}
+
 fn panicked(panic: &(dyn Any + Send)) -> Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".into());
-    ErrorKind::Panicked(text).into()
+    ErrorKind::Panicked(words_of_panic(panic).into()).into()
 }
 
 #[cfg(test)]

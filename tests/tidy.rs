@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 7] = [
     &["source", "sink"],
     &["pipeline"],
     &["units", "compare", "conflicts", "journal", "copy", "verify", "cat", "digests", "inspect"],
-    &["side", "report", "progress", "cli", "run", "main", "lib"],
+    &["side", "report", "progress", "logs", "panics", "cli", "run", "main", "lib"],
 ];
 
 const LINES_MAX: usize = 700;

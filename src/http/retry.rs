@@ -86,6 +86,7 @@ impl Attempts {
         let Some(wait) = self.retry.delay(self.made, elapsed, after, jitter) else {
             return false;
         };
+        tracing::debug!(attempt = self.made + 1, wait_s = wait.as_secs_f64(), "waits to ask again");
         std::thread::sleep(wait);
         self.made += 1;
         true

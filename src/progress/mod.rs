@@ -167,18 +167,22 @@ impl Progress for Meter {
     }
 
     fn units(&self, total: usize) {
+        tracing::debug!(units = total);
         self.shared.facts.units(total as u64);
     }
 
     fn unit_done(&self) {
+        tracing::debug!("unit done");
         self.shared.facts.unit_done();
     }
 
     fn retried(&self, times: u64) {
+        tracing::debug!(retried = times);
         self.shared.facts.retried(times);
     }
 
     fn rejected(&self, rows: u64) {
+        tracing::debug!(rejected = rows);
         self.shared.facts.rejected(rows);
     }
 
@@ -189,6 +193,7 @@ impl Progress for Meter {
 
 impl Shared {
     fn tell(&self, event: Event) {
+        log(&event);
         let mut inbox = self.lock();
         if inbox.events.len() < EVENTS_MAX {
             inbox.events.push_back(event);
@@ -232,6 +237,20 @@ impl Shared {
             events.push(Event::Warning(text));
         }
         (events, inbox.ended)
+    }
+}
+
+/// States the event for the log, too, which has all of them whatever is displayed.
+fn log(event: &Event) {
+    match event {
+        Event::Begin { command, sides } => {
+            let side = |role| sides.iter().find(|(one, _)| *one == role).map(|(_, side)| &**side);
+            let (source, destination) = (side("source"), side("destination"));
+            let version = env!("CARGO_PKG_VERSION");
+            tracing::info!(gapless = version, command = command.as_str(), source, destination);
+        }
+        Event::State(state) => tracing::info!(state = state.as_str()),
+        Event::Warning(text) => tracing::warn!(warning = text.as_str()),
     }
 }
 

@@ -14,6 +14,7 @@
     reason = "each test file compiles this module and uses a part of it"
 )]
 
+pub mod canary;
 pub mod certificates;
 pub mod http;
 pub mod influxd;
