@@ -195,6 +195,11 @@ fn finish(destination: &DestinationSide, outcome: copy::Outcome) -> Result<copy:
 /// What is left behind by a copy that failed on its way and is not recorded.
 fn left_behind(destination: &DestinationSide, error: Error) -> Error {
     let left = match destination {
+        DestinationSide::NewArchive { sink, .. } if !sink.partial().exists() => {
+            "the archive has its name, but a power cut may take it back: run the same command again, \
+             which compares it"
+                .into()
+        }
         DestinationSide::NewArchive { sink, .. } => format!(
             "{} is left unfinished: remove it, then run the same command again",
             sink.partial().display()

@@ -192,7 +192,8 @@ impl ArchiveSink {
             .map_err(|error| Error::io(&self.directory, "rename", error))?;
         place.root.clone_from(&self.directory);
         state.completed = true;
-        sync_folder(files::parent(&self.directory))
+        files::sync_folder(files::parent(&self.directory))
+            .map_err(|error| Error::io(&self.directory, "sync the name", error))
     }
 
     /// Removes `DIR.partial` where nothing was stored, so that it is not in the way of another

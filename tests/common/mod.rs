@@ -16,6 +16,7 @@
 
 pub mod canary;
 pub mod certificates;
+pub mod disk_fault;
 pub mod http;
 pub mod influxd;
 pub mod parrot;
