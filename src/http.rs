@@ -1,4 +1,5 @@
 //! The HTTP client: one server, its credentials and TLS settings, and when a request is repeated.
+//! A server may be several nodes, each of which answers for all of it.
 //!
 //! It owns the tokio runtime on which sockets are read and written; callers are ordinary threads
 //! that wait. Bodies of unknown size are handed over in chunks through a bounded channel
@@ -8,18 +9,23 @@
 //! Invariants: a [`Secret`] is never formatted and never part of a URL; every wait, body and
 //! number of attempts is bounded.
 
+mod anywhere;
 mod fault;
+mod nodes;
 mod reader;
 mod retry;
 
 pub use fault::{Fault, FaultKind};
+pub use nodes::{Listener, NODES_MAX, News, NodeSummary, Summary};
 pub use reader::BodyReader;
 pub use retry::{Attempts, Retry};
 
 use crate::error::{Error, ErrorKind, Result};
+use nodes::Nodes;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -27,6 +33,8 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the next bytes of a reply.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Requests under way at once to one node, unless fewer are asked for.
+const AT_ONCE_MAX: usize = 256;
 /// Most bytes that are kept of a reply which is not streamed.
 const REPLY_MAX: usize = 1 << 20;
 /// Most bytes of a server's words in a message.
@@ -202,8 +210,9 @@ impl Reply {
 pub struct Client {
     runtime: tokio::runtime::Runtime,
     http: reqwest::Client,
-    base: reqwest::Url,
-    server: Server,
+    /// One server by each of its nodes, and where that is.
+    servers: Vec<(Server, reqwest::Url)>,
+    nodes: Arc<Nodes>,
     role: Role,
     retry: Retry,
     /// The server answered at least once: what fails from now on may pass.
@@ -217,7 +226,7 @@ pub struct Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("server", &self.server)
+            .field("servers", &self.servers)
             .field("role", &self.role)
             .finish_non_exhaustive()
     }
@@ -242,8 +251,27 @@ impl Client {
         retry: Retry,
         read_timeout: Duration,
     ) -> Result<Self> {
+        Self::of_nodes(vec![server], role, retry, read_timeout, AT_ONCE_MAX)
+    }
+
+    /// A client of a server that has several nodes, which are alike but for their addresses, with
+    /// at most `at_once` requests under way to each of them.
+    ///
+    /// # Errors
+    /// As [`Client::new`]; and where there is no node, or more than [`NODES_MAX`].
+    pub fn of_nodes(
+        nodes: Vec<Server>,
+        role: Role,
+        retry: Retry,
+        read_timeout: Duration,
+        at_once: usize,
+    ) -> Result<Self> {
         // A provider that someone installed before is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
+        let Some(first) = nodes.first().filter(|_| nodes.len() <= NODES_MAX) else {
+            return Err(Error::usage(format!("name at least one node, and at most {NODES_MAX}")));
+        };
+        let http = build(first, read_timeout)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("sockets")
@@ -251,11 +279,13 @@ impl Client {
             .enable_time()
             .build()
             .map_err(|error| Error::io("tokio", "start", error))?;
+        let names = nodes.iter().map(Server::name).collect();
+        let servers = nodes.into_iter().map(|node| Ok((node.clone(), node.base()?)));
         Ok(Self {
             runtime,
-            http: build(&server, read_timeout)?,
-            base: server.base()?,
-            server,
+            http,
+            servers: servers.collect::<Result<_>>()?,
+            nodes: Arc::new(Nodes::new(names, at_once)),
             role,
             retry,
             reached: AtomicBool::new(false),
@@ -264,16 +294,47 @@ impl Client {
         })
     }
 
-    /// Host and port.
+    /// Host and port, of every node.
     #[must_use]
     pub fn name(&self) -> String {
-        self.server.name()
+        let names: Vec<String> = self.servers.iter().map(|(node, _)| node.name()).collect();
+        names.join(",")
     }
 
-    /// The server.
+    /// The number of its nodes.
     #[must_use]
-    pub fn server(&self) -> &Server {
-        &self.server
+    pub fn nodes(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Says whom to tell of back-offs and of nodes that come and go; the first one said stays. It
+    /// is told by the thread that waits for a reply, and must not hold it up.
+    pub fn tell(&self, listener: Listener) {
+        self.nodes.tell(listener);
+    }
+
+    /// How much was asked of the server at once, and of which nodes.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.nodes.summary()
+    }
+
+    /// Bytes that a write should not exceed, by what the server took lately; `usize::MAX` where
+    /// nothing speaks against any.
+    #[must_use]
+    pub fn write_bytes_max(&self) -> usize {
+        self.nodes.batch_bytes()
+    }
+
+    /// Notes that the server refused a query because it runs so many: fewer are sent at once.
+    /// `at_once` is its limit, where it names one.
+    pub fn refuse_query(&self, at_once: Option<usize>) {
+        self.nodes.refuse_query(at_once);
+    }
+
+    /// What is the same for every node: the user, for one.
+    fn server(&self) -> &Server {
+        &self.servers[0].0
     }
 
     /// Which side the server is.
@@ -324,19 +385,6 @@ impl Client {
         }
     }
 
-    /// Sends a request once.
-    ///
-    /// # Errors
-    /// Where no whole reply came.
-    pub fn once(&self, call: &Call<'_>) -> Result<Reply, Fault> {
-        let request = self.request(call);
-        self.runtime.block_on(async {
-            let response = request.send().await.map_err(|e| self.fault(&e))?;
-            self.arrived(&response);
-            self.finish(response).await
-        })
-    }
-
     /// Sends a request and hands the body of its reply over as it comes. Passing failures before
     /// the first byte are repeated within the limits.
     ///
@@ -364,23 +412,10 @@ impl Client {
         }
     }
 
-    fn stream_once(&self, call: &Call<'_>) -> Result<Result<BodyReader, Reply>, Fault> {
-        let request = self.request(call);
-        let response = self.runtime.block_on(async {
-            let response = request.send().await.map_err(|e| self.fault(&e))?;
-            self.arrived(&response);
-            if response.status() == reqwest::StatusCode::OK {
-                return Ok(Ok(response));
-            }
-            self.finish(response).await.map(Err)
-        })?;
-        Ok(response.map(|response| BodyReader::start(self.runtime.handle(), response)))
-    }
-
     /// The error of a server that refused a request.
     #[must_use]
     pub fn refused(&self, what: &str, reply: &Reply) -> Error {
-        let user = self.server.user.as_deref();
+        let user = self.server().user.as_deref();
         let words = reply.words();
         let who = match (reply.status, user) {
             (401, None) => "without a user: ".to_owned(),
@@ -429,9 +464,10 @@ impl Client {
         ))
     }
 
-    fn request(&self, call: &Call<'_>) -> reqwest::RequestBuilder {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{}", self.server.prefix, call.path));
+    fn request(&self, node: usize, call: &Call<'_>) -> reqwest::RequestBuilder {
+        let (server, base) = &self.servers[node];
+        let mut url = base.clone();
+        url.set_path(&format!("{}{}", server.prefix, call.path));
         url.set_query((!call.query.is_empty()).then(|| form(call.query)).as_deref());
         let mut request = match &call.body {
             None => self.http.get(url),
@@ -440,16 +476,21 @@ impl Client {
         for (name, value) in call.headers {
             request = request.header(*name, *value);
         }
-        if let Some(user) = &self.server.user {
-            request = request.basic_auth(user, self.server.password.as_ref().map(Secret::expose));
+        if let Some(user) = &server.user {
+            request = request.basic_auth(user, server.password.as_ref().map(Secret::expose));
         }
         request
     }
 
-    fn fault(&self, error: &reqwest::Error) -> Fault {
+    fn fault(&self, node: usize, error: &reqwest::Error) -> Fault {
+        let server = &self.servers[node].0;
         let reached = self.reached.load(Ordering::Relaxed);
         self.faults.fetch_add(u64::from(reached), Ordering::Relaxed);
-        fault::of(error, &self.server, reached)
+        let mut fault = fault::of(error, server, reached);
+        if self.servers.len() > 1 {
+            fault.reason = format!("{}: {}", server.name(), fault.reason);
+        }
+        fault
     }
 
     /// Notes that the server answered, and its clock.
@@ -461,9 +502,9 @@ impl Client {
     }
 
     /// Reads the body, as much of it as is kept.
-    async fn finish(&self, mut response: reqwest::Response) -> Result<Reply, Fault> {
+    async fn finish(&self, node: usize, mut response: reqwest::Response) -> Result<Reply, Fault> {
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| self.fault(&e))? {
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.fault(node, &e))? {
             let room = REPLY_MAX - body.len();
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() >= room {
@@ -622,7 +663,7 @@ mod tests {
         for text in [
             format!("{client:?}"),
             format!("{error:?} {error}"),
-            format!("{:?}", client.request(&Call::default())),
+            format!("{:?}", client.request(0, &Call::default())),
         ] {
             assert!(!text.contains("hunter2") && !text.contains("aHVudGVyM"), "{text}");
         }

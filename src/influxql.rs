@@ -209,6 +209,21 @@ pub fn is_too_much(words: &str) -> bool {
         && PARTS.iter().any(|part| words.contains(part))
 }
 
+/// Has fewer queries sent at once where a reply says that the server runs too many.
+pub fn note_refusal(client: &Client, problem: &Problem) {
+    let Problem::Server(words) = problem else { return };
+    if let Some(limit) = queries_max(words) {
+        client.refuse_query(limit);
+    }
+}
+
+/// `max-concurrent-queries limit exceeded(running, limit)`: the limit, if it can be read.
+fn queries_max(words: &str) -> Option<Option<usize>> {
+    let (_, numbers) = words.split_once("max-concurrent-queries limit exceeded")?;
+    let limit = numbers.split_once(',').map(|(_, limit)| limit.trim_matches([' ', ')']));
+    Some(limit.and_then(|limit| limit.parse().ok()))
+}
+
 /// Runs a statement and folds its rows; repeated from the start after passing failures.
 ///
 /// # Errors
@@ -224,6 +239,9 @@ pub fn fold<T: Default>(
         match fold_once(&mut replies, &step) {
             Ok(folded) => return Ok(folded),
             Err(problem) => {
+                // Others may ask while this one waits.
+                drop(replies);
+                note_refusal(client, &problem);
                 if !is_passing(&problem) || !attempts.wait(None) {
                     return Err(failed(client, statement, &problem));
                 }
@@ -348,6 +366,14 @@ mod tests {
         assert!(passes("max-concurrent-queries limit exceeded(5, 5)"));
         assert!(!passes("query-timeout limit exceeded"));
         assert!(!passes("timeout"));
+    }
+
+    #[test]
+    fn the_servers_limit_of_queries_is_read() {
+        assert_eq!(queries_max("max-concurrent-queries limit exceeded(3, 2)"), Some(Some(2)));
+        assert_eq!(queries_max("x: max-concurrent-queries limit exceeded"), Some(None));
+        assert_eq!(queries_max("max-concurrent-queries limit exceeded(a, b)"), Some(None));
+        assert_eq!(queries_max("query-timeout limit exceeded"), None);
     }
 
     #[test]

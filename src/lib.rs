@@ -38,7 +38,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 | [`error`], [`stop`], [`window`], [`value`], [`series`], [`block`] |
-//! | 1 | [`mod@line`], [`msgpack`], [`spill`], [`digest`], [`compress`] |
+//! | 1 | [`mod@line`], [`msgpack`], [`spill`], [`digest`], [`compress`], [`pace`], [`rate`] |
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
@@ -50,6 +50,15 @@
 //! Sockets live on the HTTP client's tokio threads and nothing else does. Bytes are worked on by
 //! plain threads ([`pipeline`]): two units at once, and within a unit one reader and several
 //! writers. Bounded channels stand between them all.
+//!
+//! # Pace
+//!
+//! What is asked of a server at once is decided in one place, [`pace`]: as much as `--jobs` allows,
+//! halved where the server is busy, slow or full, and more again bit by bit. The HTTP client holds
+//! each request to it, by node, and spreads writes over nodes. Reads stay with one node while it
+//! lives, so that nodes which are not one cluster cannot pass for one that holds everything. A thread
+//! has one query under way at a time: a second could wait for the first for ever. [`rate`] bounds
+//! what is sent besides, over all destinations.
 //!
 //! # Memory
 //!
@@ -90,9 +99,11 @@ pub mod journal;
 pub mod line;
 pub mod location;
 pub mod msgpack;
+pub mod pace;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;
+pub mod rate;
 pub mod reject;
 pub mod report;
 pub mod run;

@@ -1,11 +1,9 @@
 //! When a request is repeated: plain data, and the waiting between attempts.
 
 use super::Reply;
+use crate::pace::{HOLD_MAX, Outcome};
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
-
-/// Longest wait that a server's `Retry-After` is granted.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// How often and how long a request is repeated after passing failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +50,7 @@ impl Retry {
             self.first.saturating_mul(1 << made.saturating_sub(1).min(20)).min(self.longest);
         let half = doubled / 2;
         let backoff = half + half.mul_f64(f64::from(jitter) / f64::from(u32::MAX));
-        let wait = backoff.max(after.unwrap_or_default().min(RETRY_AFTER_MAX));
+        let wait = backoff.max(after.unwrap_or_default().min(HOLD_MAX));
         (elapsed + wait <= self.total).then_some(wait)
     }
 }
@@ -105,6 +103,21 @@ pub(super) fn is_passing(reply: &Reply) -> bool {
     }
 }
 
+/// What a reply says of the pace.
+pub(super) fn outcome(reply: &Reply) -> Outcome {
+    let why = || reply.status.to_string();
+    match reply.status {
+        413 => Outcome::TooLarge,
+        408 | 504 => Outcome::Slow { why: why() },
+        500 if reply.words() == "timeout" => Outcome::Slow { why: "timeout".into() },
+        500 if reply.words().contains("cache-max-memory-size exceeded") => {
+            Outcome::Busy { why: "cache".into(), after: reply.retry_after }
+        }
+        429 | 502 | 503 => Outcome::Busy { why: why(), after: reply.retry_after },
+        _ => Outcome::Answered,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +145,7 @@ mod tests {
             retry.delay(1, elapsed, Some(Duration::from_secs(seconds)), u32::MAX)
         };
         assert_eq!(delay(7, Duration::ZERO), Some(Duration::from_secs(7)));
-        assert_eq!(delay(86_400, Duration::ZERO), Some(RETRY_AFTER_MAX));
+        assert_eq!(delay(86_400, Duration::ZERO), Some(HOLD_MAX));
         assert_eq!(delay(7, retry.total), None);
     }
 
@@ -148,15 +161,33 @@ mod tests {
         assert!(elapsed > Duration::from_secs(60) && elapsed <= retry.total, "{elapsed:?}");
     }
 
+    fn reply(status: u16, body: &str) -> Reply {
+        let body = body.as_bytes().to_vec();
+        Reply { status, date: None, version: None, retry_after: None, body }
+    }
+
+    #[test]
+    fn what_a_reply_says_of_the_pace() {
+        let busy = |why: &str| Outcome::Busy { why: why.into(), after: None };
+        let slow = |why: &str| Outcome::Slow { why: why.into() };
+        for (status, words, expected) in [
+            (204, "", Outcome::Answered),
+            (400, "partial write: x dropped=1", Outcome::Answered),
+            (413, "Request Entity Too Large", Outcome::TooLarge),
+            (429, "", busy("429")),
+            (503, "", busy("503")),
+            (500, "engine: cache-max-memory-size exceeded: (1/2)", busy("cache")),
+            (500, "timeout", slow("timeout")),
+            (504, "", slow("504")),
+            (500, "retention policy not found: timeout", Outcome::Answered),
+        ] {
+            let body = format!("{{\"error\":\"{words}\"}}");
+            assert_eq!(outcome(&reply(status, &body)), expected, "{status} {words}");
+        }
+    }
+
     #[test]
     fn busy_and_refusing_servers_are_told_apart() {
-        let reply = |status, body: &str| Reply {
-            status,
-            date: None,
-            version: None,
-            retry_after: None,
-            body: body.as_bytes().to_vec(),
-        };
         for (status, body) in [
             (503, ""),
             (429, ""),

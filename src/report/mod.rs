@@ -14,6 +14,7 @@ use crate::conflicts::{Conflict, SetAside};
 use crate::copy;
 use crate::digest::node::Node;
 use crate::error::{Error, ErrorKind, Result};
+use crate::http;
 use crate::plan::Namespace;
 use crate::reject;
 use crate::series::Printable;
@@ -124,6 +125,10 @@ pub struct Report {
     /// What was sent; absent for `verify`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<copy::Sent>,
+    /// How much was asked of the destination at once, and of which nodes; absent where it is no
+    /// server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pace: Option<http::Summary>,
     /// Cells that were set aside for their type before anything was compared.
     #[serde(skip_serializing_if = "no_cells")]
     pub types_rejected: u64,
@@ -559,6 +564,7 @@ fn build(
         settings_differ: Vec::new(),
         counts: outcome.counts,
         sent,
+        pace: None,
         types_rejected: 0,
         forecast: None,
         types: Vec::new(),

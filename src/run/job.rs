@@ -54,6 +54,7 @@ impl Job {
         let access = Access {
             password: password(Role::Source, common.source_password_file.as_deref())?,
             ca: common.ca.clone(),
+            jobs: settings.jobs,
         };
         let side = open_side(
             source,
@@ -354,7 +355,11 @@ fn open_side(
 
 pub(super) fn access(sides: &TwoSides, role: Role) -> Result<Access> {
     let file = sides.destination_password_file.as_deref();
-    Ok(Access { password: password(role, file)?, ca: sides.common.ca.clone() })
+    Ok(Access {
+        password: password(role, file)?,
+        ca: sides.common.ca.clone(),
+        jobs: usize::from(sides.common.jobs),
+    })
 }
 
 /// A password from its file, else from the environment.

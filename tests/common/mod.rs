@@ -14,11 +14,13 @@
     reason = "each test file compiles this module and uses a part of it"
 )]
 
+pub mod forward;
 pub mod http;
 pub mod influxd;
 pub mod ports;
 pub mod run;
 
+pub use forward::Forward;
 pub use http::Response;
 pub use influxd::{Builder, Influxd};
 pub use run::{Gapless, Ran, Running};

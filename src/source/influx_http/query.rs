@@ -210,7 +210,10 @@ impl<'a> QueryReader<'a> {
             piece.breaks = 0;
         }
         let remedy = match &stop {
-            Stop::Problem(problem) => self.remedy(problem, &piece),
+            Stop::Problem(problem) => {
+                influxql::note_refusal(&self.query.source.client, problem);
+                self.remedy(problem, &piece)
+            }
             Stop::Unlisted(_) if !self.refreshed => {
                 // A live source may have got a new field since it was planned.
                 self.refreshed = true;
