@@ -11,7 +11,7 @@ mod common;
 use common::forward::Behaviour;
 use common::ports::Port;
 use common::{Forward, Gapless, Influxd, Ran};
-use gapless::http::{Call, Client, FaultKind, News, Retry, Role, Server};
+use gapless::http::{Call, Client, Fault, FaultKind, News, Retry, Role, Server};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -167,37 +167,76 @@ fn server_at(port: u16) -> Server {
     }
 }
 
+/// A client of some nodes that sends four requests at once to each.
+fn client(nodes: &[&Forward]) -> Client {
+    let servers = nodes.iter().map(|node| server_at(node.port())).collect();
+    let (role, timeout) = (Role::Destination, Duration::from_secs(20));
+    Client::of_nodes(servers, role, Retry::default(), timeout, 4).unwrap()
+}
+
+/// Writes one row, once.
+fn write_row(client: &Client, at: usize) -> Result<u16, Fault> {
+    let body = Some(format!("m v={at} {at}").into_bytes().into());
+    let query = &[("db", b"d".as_slice())];
+    let call = Call { what: "", path: "/write", query, headers: &[], body };
+    client.write(&call, 8).map(|reply| reply.status)
+}
+
+#[test]
+fn nothing_is_written_to_a_node_while_its_wish_to_wait_runs() {
+    let server = destination();
+    let behaviour = Behaviour { first_busy: 1, ..Behaviour::default() };
+    let forward = Forward::start(server.port(), behaviour);
+    let client = client(&[&forward]);
+    assert_eq!(write_row(&client, 0).unwrap(), 503);
+    let begun = Instant::now();
+    std::thread::scope(|threads| {
+        for at in 1..4 {
+            let client = &client;
+            threads.spawn(move || {
+                assert_eq!(write_row(client, at).unwrap(), 204);
+                assert!(begun.elapsed() >= Duration::from_millis(990), "{:?}", begun.elapsed());
+            });
+        }
+        // What is no write need not wait.
+        let ping = Call { what: "", path: "/ping", ..Call::default() };
+        assert_eq!(client.once(&ping).unwrap().status, 204);
+    });
+    // Another node has no part in it.
+    let other = Forward::start(server.port(), Behaviour::default());
+    let behaviour = Behaviour { first_busy: 60, ..Behaviour::default() };
+    let busy = Forward::start(server.port(), behaviour);
+    let client = self::client(&[&busy, &other]);
+    for at in 4..8 {
+        assert_eq!(write_row(&client, at).unwrap(), 204);
+    }
+    assert_eq!((busy.refused(), busy.writes(), other.writes()), (1, 0, 4));
+}
+
 #[test]
 fn requests_fail_only_when_every_node_does() {
     let server = destination();
     let [one, two] = [(); 2].map(|()| Forward::start(server.port(), Behaviour::default()));
-    let servers = vec![server_at(one.port()), server_at(two.port())];
-    let (role, timeout) = (Role::Destination, Duration::from_secs(20));
-    let client = Client::of_nodes(servers, role, Retry::default(), timeout, 4).unwrap();
+    let client = client(&[&one, &two]);
     let told: Arc<Mutex<Vec<News>>> = Arc::default();
     let theirs = Arc::clone(&told);
     client.tell(Arc::new(move |news| theirs.lock().unwrap().push(news)));
-    let call = |at: usize| {
-        let body = Some(format!("m v={at} {at}").into_bytes().into());
-        let query = &[("db", b"d".as_slice())];
-        client.write(&Call { what: "", path: "/write", query, headers: &[], body }, 8)
-    };
     for at in 0..4 {
-        assert_eq!(call(at).unwrap().status, 204);
+        assert_eq!(write_row(&client, at).unwrap(), 204);
     }
     assert_eq!((one.writes(), two.writes()), (2, 2), "writes are spread");
     one.die();
     for at in 4..8 {
-        assert_eq!(call(at).unwrap().status, 204);
+        assert_eq!(write_row(&client, at).unwrap(), 204);
     }
     two.die();
-    let fault = call(8).unwrap_err();
+    let fault = write_row(&client, 8).unwrap_err();
     assert!(matches!(fault.kind, FaultKind::Passing | FaultKind::Broken), "{fault:?}");
     assert!(fault.reason.starts_with("127.0.0.1:"), "{fault:?}");
     one.revive();
     // Nobody lives as far as is known: they are tried all the same.
     let deadline = Instant::now() + Duration::from_secs(60);
-    while call(9).is_err() && Instant::now() < deadline {}
+    while write_row(&client, 9).is_err() && Instant::now() < deadline {}
     assert_eq!(server.count("d", ""), 9);
     let told = told.lock().unwrap();
     let left_out = told.iter().filter(|news| matches!(news, News::LeftOut { .. })).count();

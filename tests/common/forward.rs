@@ -18,13 +18,15 @@ pub struct Behaviour {
     pub writes_at_once: usize,
     /// Bytes of requests that are taken a second, over all connections; 0 for any number.
     pub bytes_a_second: u64,
+    /// Seconds for which the first write is told to come again; 0 where it is taken.
+    pub first_busy: u64,
     /// Writes after which it dies, cutting all connections; 0 for none.
     pub dies_after: u64,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { writes_at_once: usize::MAX, bytes_a_second: 0, dies_after: 0 }
+        Self { writes_at_once: usize::MAX, bytes_a_second: 0, first_busy: 0, dies_after: 0 }
     }
 }
 
@@ -154,10 +156,14 @@ impl Shared {
         }
         let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(under_way, Ordering::SeqCst);
-        let answered = if under_way > self.behaviour.writes_at_once {
+        let first_busy = self.behaviour.first_busy;
+        let first = first_busy > 0 && self.refused.load(Ordering::SeqCst) == 0;
+        let answered = if first || under_way > self.behaviour.writes_at_once {
             self.refused.fetch_add(1, Ordering::SeqCst);
-            let busy = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-            (&client).write_all(busy.as_bytes()).ok()
+            let after =
+                if first { format!("Retry-After: {first_busy}\r\n") } else { String::new() };
+            let head = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close";
+            (&client).write_all(format!("{head}\r\n{after}\r\n").as_bytes()).ok()
         } else {
             self.pay(body.len());
             self.take(&head, &body, &client)
