@@ -14,11 +14,13 @@ mod fault;
 mod nodes;
 mod reader;
 mod retry;
+mod text;
 
 pub use fault::{Fault, FaultKind};
 pub use nodes::{Listener, NODES_MAX, News, NodeSummary, Summary};
 pub use reader::BodyReader;
 pub use retry::{Attempts, Retry};
+pub use text::{form, shorten};
 
 use crate::error::{Error, ErrorKind, Result};
 use nodes::Nodes;
@@ -28,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
+use text::error_text;
 
 /// Longest wait for a connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,8 +40,6 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const AT_ONCE_MAX: usize = 256;
 /// Most bytes that are kept of a reply which is not streamed.
 const REPLY_MAX: usize = 1 << 20;
-/// Most bytes of a server's words in a message.
-const WORDS_MAX: usize = 400;
 
 /// A password or token. Formatting it shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -568,71 +569,6 @@ fn date(response: &reqwest::Response) -> Option<i64> {
     i64::try_from(zoned.timestamp().as_nanosecond()).ok()
 }
 
-/// Parameters as `application/x-www-form-urlencoded`; any bytes are allowed in values.
-#[must_use]
-pub fn form(parameters: &[(&str, &[u8])]) -> String {
-    let mut out = String::new();
-    for (name, value) in parameters {
-        if !out.is_empty() {
-            out.push('&');
-        }
-        out.push_str(name);
-        out.push('=');
-        for &byte in *value {
-            if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-                out.push(char::from(byte));
-            } else {
-                out.push('%');
-                out.push(char::from(b"0123456789ABCDEF"[usize::from(byte >> 4)]));
-                out.push(char::from(b"0123456789ABCDEF"[usize::from(byte & 15)]));
-            }
-        }
-    }
-    out
-}
-
-/// The error inside a reply's body, without control characters, cut to a readable length.
-fn error_text(body: &[u8]) -> String {
-    #[derive(serde::Deserialize)]
-    struct Failure {
-        error: String,
-    }
-    // {"error": …} in MessagePack: a map of one, the key, a string behind a head of 1 to 5 bytes.
-    const MSGPACK: &[u8] = b"\x81\xa5error";
-    let text = if let Ok(failure) = serde_json::from_slice::<Failure>(body) {
-        failure.error
-    } else if let Some(rest) = body.strip_prefix(MSGPACK) {
-        let head = match rest.first() {
-            Some(0xd9) => 2,
-            Some(0xda) => 3,
-            Some(0xdb) => 5,
-            _ => 1,
-        };
-        String::from_utf8_lossy(rest.get(head..).unwrap_or_default()).into_owned()
-    } else {
-        String::from_utf8_lossy(body).into_owned()
-    };
-    shorten(text.trim())
-}
-
-/// Text for one line of a message: no control characters, at most 400 bytes.
-#[must_use]
-pub fn shorten(text: &str) -> String {
-    let mut out = String::new();
-    for character in text.chars() {
-        if out.len() >= WORDS_MAX {
-            out.push('…');
-            break;
-        }
-        if character.is_control() {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -678,20 +614,5 @@ mod tests {
         for host in ["", "a b", "a/b", "u:p@h", "h#"] {
             assert!(server(host).base().is_err(), "{host}");
         }
-    }
-
-    #[test]
-    fn parameters_are_encoded_byte_by_byte() {
-        assert_eq!(form(&[("db", b"a b&"), ("q", b"\xff\"=")]), "db=a%20b%26&q=%FF%22%3D");
-    }
-
-    #[test]
-    fn errors_are_found_in_every_form_of_reply() {
-        assert_eq!(error_text(b"{\"error\":\"no\\nway\"}\n"), "no\\nway");
-        assert_eq!(error_text(b"\x81\xa5error\xa2no"), "no");
-        assert_eq!(error_text(b"\x81\xa5error\xd9\x02no"), "no");
-        assert_eq!(error_text(b"<html>"), "<html>");
-        assert_eq!(error_text(b""), "");
-        assert!(error_text(&[b'x'; 5000]).len() < 500);
     }
 }

@@ -3,9 +3,12 @@
 //! Verdict and exit status are decided here and nowhere else.
 
 pub mod digests;
+mod expired;
 pub mod inspect;
 pub mod next;
 pub mod text;
+
+pub use self::expired::Expired;
 
 use self::text::figure;
 
@@ -318,30 +321,6 @@ pub struct Context {
     pub elapsed: Duration,
     /// What the destination's retention policies would drop.
     pub expired: Expired,
-}
-
-/// Cells that were not moved because the destination would drop them at once.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Expired {
-    /// Cells of the source below the floor.
-    pub cells: u64,
-    /// The latest floor of any retention policy, nanoseconds.
-    pub floor: Option<i64>,
-    /// True where the operator named the start of the window.
-    #[serde(skip)]
-    pub asked_for: bool,
-}
-
-impl Expired {
-    /// What there is to say, if anything is expired.
-    fn remark(self) -> Option<String> {
-        let floor = self.floor.filter(|_| self.cells > 0)?;
-        Some(format!(
-            "{} older than {}: a retention policy drops them",
-            cells(self.cells),
-            format_time(floor)
-        ))
-    }
 }
 
 /// The report of a `verify`. `writable` says that a copy could put the destination right.
