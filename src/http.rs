@@ -394,7 +394,7 @@ impl Client {
     pub fn stream(&self, call: &Call<'_>) -> Result<BodyReader> {
         let mut attempts = Attempts::new(self.retry);
         loop {
-            match self.stream_once(call) {
+            match self.stream_once(call, &mut attempts) {
                 Ok(Ok(body)) => return Ok(body),
                 Ok(Err(reply)) if !retry::is_passing(&reply) => {
                     return Err(self.refused(call.what, &reply));

@@ -209,12 +209,16 @@ pub fn is_too_much(words: &str) -> bool {
         && PARTS.iter().any(|part| words.contains(part))
 }
 
-/// Has fewer queries sent at once where a reply says that the server runs too many.
-pub fn note_refusal(client: &Client, problem: &Problem) {
-    let Problem::Server(words) = problem else { return };
-    if let Some(limit) = queries_max(words) {
+/// Waits before a statement is asked again that failed so; false, at once, where that is of no use.
+/// Where the server runs too many queries, fewer are sent at once from now on.
+pub fn wait_to_ask_again(client: &Client, problem: &Problem, attempts: &mut Attempts) -> bool {
+    if let Problem::Server(words) = problem
+        && let Some(limit) = queries_max(words)
+    {
         client.refuse_query(limit);
+        return attempts.wait_for_others();
     }
+    is_passing(problem) && attempts.wait(None)
 }
 
 /// `max-concurrent-queries limit exceeded(running, limit)`: the limit, if it can be read.
@@ -241,8 +245,7 @@ pub fn fold<T: Default>(
             Err(problem) => {
                 // Others may ask while this one waits.
                 drop(replies);
-                note_refusal(client, &problem);
-                if !is_passing(&problem) || !attempts.wait(None) {
+                if !wait_to_ask_again(client, &problem, &mut attempts) {
                     return Err(failed(client, statement, &problem));
                 }
             }

@@ -11,7 +11,7 @@ mod common;
 use common::forward::Behaviour;
 use common::ports::Port;
 use common::{Forward, Gapless, Influxd, Ran};
-use gapless::http::{Call, Client, Fault, FaultKind, News, Retry, Role, Server};
+use gapless::http::{Attempts, Call, Client, Fault, FaultKind, News, Retry, Role, Server};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -179,7 +179,7 @@ fn write_row(client: &Client, at: usize) -> Result<u16, Fault> {
     let body = Some(format!("m v={at} {at}").into_bytes().into());
     let query = &[("db", b"d".as_slice())];
     let call = Call { what: "", path: "/write", query, headers: &[], body };
-    client.write(&call, 8).map(|reply| reply.status)
+    client.write(&call, 8, &mut Attempts::new(client.retry())).map(|reply| reply.status)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::nodes::{Kind, Tried, Under};
 use super::reader::BodyReader;
-use super::{Call, Client, Fault, FaultKind, Reply, retry};
+use super::{Attempts, Call, Client, Fault, FaultKind, Reply, retry};
 use crate::pace::Outcome;
 
 impl Client {
@@ -11,21 +11,26 @@ impl Client {
     /// # Errors
     /// Where no whole reply came from any node.
     pub fn once(&self, call: &Call<'_>) -> Result<Reply, Fault> {
-        self.send(Kind::Plain, call)
+        self.send(Kind::Plain, call, &mut Attempts::new(self.retry))
     }
 
     /// Sends a write once, to the node that has the least to do, as soon as its pace allows.
     /// `bytes` is what it carries before compression. It has to do no harm to send it twice: a node
-    /// that failed may have carried it out.
+    /// that failed may have carried it out. `attempts` is told how long it had to wait.
     ///
     /// # Errors
     /// Where no whole reply came from any node that lives.
-    pub fn write(&self, call: &Call<'_>, bytes: usize) -> Result<Reply, Fault> {
-        self.send(Kind::Write(bytes), call)
+    pub fn write(
+        &self,
+        call: &Call<'_>,
+        bytes: usize,
+        attempts: &mut Attempts,
+    ) -> Result<Reply, Fault> {
+        self.send(Kind::Write(bytes), call, attempts)
     }
 
-    fn send(&self, kind: Kind, call: &Call<'_>) -> Result<Reply, Fault> {
-        self.anywhere(kind, |under| {
+    fn send(&self, kind: Kind, call: &Call<'_>, attempts: &mut Attempts) -> Result<Reply, Fault> {
+        self.anywhere(kind, attempts, |under| {
             let request = self.request(under.node, call);
             let sent = self.runtime.block_on(async {
                 let response = request.send().await.map_err(|e| self.fault(under.node, &e))?;
@@ -38,8 +43,12 @@ impl Client {
     }
 
     /// Sends a request whose reply is read as it comes; a reply other than 200 is kept whole.
-    pub(super) fn stream_once(&self, call: &Call<'_>) -> Result<Result<BodyReader, Reply>, Fault> {
-        self.anywhere(Kind::Query, |under| {
+    pub(super) fn stream_once(
+        &self,
+        call: &Call<'_>,
+        attempts: &mut Attempts,
+    ) -> Result<Result<BodyReader, Reply>, Fault> {
+        self.anywhere(Kind::Query, attempts, |under| {
             let request = self.request(under.node, call);
             let sent = self.runtime.block_on(async {
                 let response = request.send().await.map_err(|e| self.fault(under.node, &e))?;
@@ -73,11 +82,13 @@ impl Client {
     fn anywhere<T>(
         &self,
         kind: Kind,
+        attempts: &mut Attempts,
         attempt: impl Fn(Under) -> (Result<T, Fault>, bool),
     ) -> Result<T, Fault> {
         let mut tried = Tried::default();
         let mut last = None;
         while let Some(under) = self.nodes.enter(kind, &mut tried) {
+            attempts.held(under.waited);
             let (sent, elsewhere) = attempt(under);
             if !elsewhere {
                 return sent;

@@ -322,6 +322,8 @@ pub(super) struct Under {
     pub(super) node: usize,
     kind: Kind,
     started: Duration,
+    /// How long it had to wait before.
+    pub(super) waited: Duration,
     ended: bool,
 }
 
@@ -353,14 +355,15 @@ impl Nodes {
     /// Waits until a request may start, and says where; `None` where every node was `tried` that
     /// may answer.
     pub(super) fn enter(self: &Arc<Self>, kind: Kind, tried: &mut Tried) -> Option<Under> {
+        let entered = self.begun.elapsed();
         let mut cluster = self.lock();
         loop {
             let now = self.begun.elapsed();
             match cluster.choose(kind, now, *tried) {
                 Choice::Node(node) => {
                     tried.add(node);
-                    let nodes = Arc::clone(self);
-                    return Some(Under { nodes, node, kind, started: now, ended: false });
+                    let (nodes, waited) = (Arc::clone(self), now.saturating_sub(entered));
+                    return Some(Under { nodes, node, kind, started: now, waited, ended: false });
                 }
                 Choice::Nobody => return None,
                 Choice::Wait(None) => {

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 pub struct Retry {
     /// Most attempts, the first one included.
     pub attempts: u32,
-    /// No attempt begins later than this after the first.
+    /// No attempt begins later than this after the first failure, without the time for which
+    /// attempts had to wait for others.
     pub total: Duration,
     /// Wait before the second attempt; it doubles from there.
     pub first: Duration,
@@ -59,7 +60,10 @@ impl Retry {
 #[derive(Debug)]
 pub struct Attempts {
     retry: Retry,
-    started: Instant,
+    /// When the first one failed.
+    failed: Option<Instant>,
+    /// How long attempts had to wait for others since.
+    held: Duration,
     made: u32,
 }
 
@@ -67,7 +71,7 @@ impl Attempts {
     /// The first attempt begins now.
     #[must_use]
     pub fn new(retry: Retry) -> Self {
-        Self { retry, started: Instant::now(), made: 1 }
+        Self { retry, failed: None, held: Duration::ZERO, made: 1 }
     }
 
     /// Attempts that were made.
@@ -76,11 +80,28 @@ impl Attempts {
         self.made
     }
 
+    /// Notes that an attempt had to wait for others, which is nobody's failure.
+    pub(super) fn held(&mut self, time: Duration) {
+        if self.failed.is_some() {
+            self.held += time;
+        }
+    }
+
     /// Waits before another attempt; false, at once, where the limits are reached.
     pub fn wait(&mut self, after: Option<Duration>) -> bool {
+        let elapsed = self.failed.get_or_insert_with(Instant::now).elapsed();
+        self.pause(elapsed.saturating_sub(self.held), after)
+    }
+
+    /// The same where others keep the server from answering: only the number of attempts is limited,
+    /// since nobody knows how long others take.
+    pub fn wait_for_others(&mut self) -> bool {
+        self.pause(Duration::ZERO, None)
+    }
+
+    fn pause(&mut self, elapsed: Duration, after: Option<Duration>) -> bool {
         let jitter = RandomState::new().hash_one(self.made) & u64::from(u32::MAX);
         let jitter = u32::try_from(jitter).unwrap_or_default();
-        let elapsed = self.started.elapsed();
         let Some(wait) = self.retry.delay(self.made, elapsed, after, jitter) else {
             return false;
         };
@@ -136,6 +157,28 @@ mod tests {
         assert_eq!(delay(2, u32::MAX), Some(Duration::from_secs(2)));
         assert_eq!(delay(3, u32::MAX), Some(Duration::from_secs(3)));
         assert_eq!(delay(4, 0), None);
+    }
+
+    #[test]
+    fn the_time_for_which_others_were_waited_for_does_not_count() {
+        let retry = Retry {
+            attempts: 9,
+            total: Duration::from_secs(1),
+            first: Duration::ZERO,
+            longest: Duration::ZERO,
+        };
+        let mut attempts = Attempts::new(retry);
+        attempts.held(Duration::from_secs(9));
+        assert_eq!(attempts.held, Duration::ZERO, "nothing had failed");
+        assert!(attempts.wait(None));
+        let ago = Instant::now().checked_sub(Duration::from_secs(10)).expect("a time ago");
+        attempts.failed = Some(ago);
+        assert!(!attempts.wait(None));
+        attempts.held(Duration::from_millis(9_900));
+        assert!(attempts.wait(None));
+        attempts.held = Duration::ZERO;
+        while attempts.wait_for_others() {}
+        assert_eq!(attempts.made(), retry.attempts);
     }
 
     #[test]

@@ -302,7 +302,7 @@ impl<'a> Job<'a> {
             headers: &headers,
             body: Some(body.clone()),
         };
-        Ok(match self.sink.client.write(&call, bytes) {
+        Ok(match self.sink.client.write(&call, bytes, &mut self.attempts) {
             Ok(reply) => Outcome::Reply(reply),
             Err(fault) => Outcome::Fault(fault),
         })

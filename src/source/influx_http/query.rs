@@ -222,10 +222,7 @@ impl<'a> QueryReader<'a> {
             piece.breaks = 0;
         }
         let remedy = match &stop {
-            Stop::Problem(problem) => {
-                influxql::note_refusal(&self.query.source.client, problem);
-                self.remedy(problem, &piece)
-            }
+            Stop::Problem(problem) => self.remedy(problem, &piece),
             Stop::Unlisted(_) if !self.refreshed => {
                 // A live source may have got a new field since it was planned.
                 self.refreshed = true;
@@ -255,7 +252,8 @@ impl<'a> QueryReader<'a> {
         if too_much {
             return if self.may_halve(piece) { Remedy::Halve } else { Remedy::Fail };
         }
-        if !influxql::is_passing(problem) || !self.attempts.wait(None) {
+        let client = &self.query.source.client;
+        if !influxql::wait_to_ask_again(client, problem, &mut self.attempts) {
             return Remedy::Fail;
         }
         // What broke twice may be too long for what stands between.
