@@ -152,7 +152,9 @@ impl Shared {
         }
         let (head, body) = read_request(&mut &client)?;
         if !head.starts_with("POST /write") {
-            return exchange(self.to, &head, &body, &client);
+            let mut server = ask(self.to, &head, &body)?;
+            std::io::copy(&mut server, &mut &client).ok()?;
+            return client.shutdown(Shutdown::Both).ok();
         }
         let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(under_way, Ordering::SeqCst);
@@ -172,9 +174,13 @@ impl Shared {
         answered
     }
 
-    fn take(&self, head: &str, body: &[u8], client: &TcpStream) -> Option<()> {
-        exchange(self.to, head, body, client)?;
+    fn take(&self, head: &str, body: &[u8], mut client: &TcpStream) -> Option<()> {
+        let mut reply = Vec::new();
+        ask(self.to, head, body)?.read_to_end(&mut reply).ok()?;
+        // Counted first, so that whoever has the reply finds it counted.
         let writes = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
+        client.write_all(&reply).ok()?;
+        client.shutdown(Shutdown::Both).ok()?;
         if writes == self.behaviour.dies_after {
             self.die();
         }
@@ -216,11 +222,10 @@ fn read_request(stream: &mut impl Read) -> Option<(String, Vec<u8>)> {
     (body.len() == length.unwrap_or(0)).then_some((head, body))
 }
 
-/// Sends a request on, and its reply back, until the server closes.
-fn exchange(to: u16, head: &str, body: &[u8], mut client: &TcpStream) -> Option<()> {
+/// Sends a request on; the reply is what comes until the server closes.
+fn ask(to: u16, head: &str, body: &[u8]) -> Option<TcpStream> {
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).ok()?;
     server.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes()).ok()?;
     server.write_all(body).ok()?;
-    std::io::copy(&mut server, &mut client).ok()?;
-    client.shutdown(Shutdown::Both).ok()
+    Some(server)
 }
