@@ -7,6 +7,7 @@ use crate::location::Location;
 use crate::logs::{self, Format, Level};
 use crate::plan::{Filter, Namespace};
 use crate::progress::Style;
+use crate::rate::Rate;
 use crate::sink::influx::Consistency;
 use crate::spill::Place;
 use crate::window::{Window, parse_time};
@@ -27,7 +28,8 @@ Locations:
   FILE, -                                     line protocol or an influx_inspect export: plain, gzip
                                               or zstd; - is standard input
   DIR                                         a gapless archive
-  influxdb://[USER@]HOST[:PORT][/DB[/RP]]     InfluxDB 1.x over HTTP (influxdbs:// over HTTPS)
+  influxdb://[USER@]HOST[:PORT][/DB[/RP]]     InfluxDB 1.x over HTTP (influxdbs:// over HTTPS);
+                                              HOST[:PORT],HOST[:PORT] are nodes of one cluster
   null:                                       a destination that only counts
 Passwords come from GAPLESS_SOURCE_PASSWORD and GAPLESS_DESTINATION_PASSWORD, or from files.
 
@@ -87,7 +89,7 @@ pub struct Common {
     /// Leave out this much of the newest time of a live source, unless --end is given (seconds)
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub lag: u32,
-    /// Work done at once
+    /// Work done at once; servers that ask for less are sent less
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
     /// Memory for data (MiB)
@@ -180,6 +182,9 @@ pub struct CopyArgs {
     /// Compress write requests with gzip
     #[arg(long)]
     pub gzip: bool,
+    /// Send at most so many cells or bytes of line protocol a second: 200kcells/s, 20MB/s
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<String>,
 }
 
 /// Arguments of `verify`.
@@ -348,6 +353,14 @@ impl CopyArgs {
     /// A usage error for an unknown policy.
     pub fn policy(&self) -> Result<Policy> {
         self.on_type_conflict.parse()
+    }
+
+    /// How much is sent a second, if that is limited.
+    ///
+    /// # Errors
+    /// A usage error for what is no rate.
+    pub fn rate(&self) -> Result<Option<Rate>> {
+        self.rate.as_deref().map(str::parse).transpose()
     }
 
     /// The write consistency, if one is asked for.

@@ -1,4 +1,5 @@
 //! The HTTP client: one server, its credentials and TLS settings, and when a request is repeated.
+//! A server may be several nodes, each of which answers for all of it.
 //!
 //! It owns the tokio runtime on which sockets are read and written; callers are ordinary threads
 //! that wait. Bodies of unknown size are handed over in chunks through a bounded channel
@@ -8,33 +9,40 @@
 //! Invariants: a [`Secret`] is never formatted and never part of a URL; every wait, body and
 //! number of attempts is bounded.
 
+mod anywhere;
 mod fault;
+mod nodes;
 mod reader;
 mod retry;
 mod secret;
+mod text;
 mod trace;
 
 pub use fault::{Fault, FaultKind};
+pub use nodes::{Listener, NODES_MAX, News, NodeSummary, Summary};
 pub use reader::BodyReader;
 pub use retry::{Attempts, Retry};
 pub use secret::Secret;
+pub use text::{form, shorten};
 
 use crate::error::{Error, ErrorKind, Result};
+use nodes::Nodes;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
-use trace::Exchange;
+use text::error_text;
 
 /// Longest wait for a connection, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the next bytes of a reply.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Requests under way at once to one node, unless fewer are asked for.
+const AT_ONCE_MAX: usize = 256;
 /// Most bytes that are kept of a reply which is not streamed.
 const REPLY_MAX: usize = 1 << 20;
-/// Most bytes of a server's words in a message.
-const WORDS_MAX: usize = 400;
 
 /// Which side of a command a server is, for messages that name an option or a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,8 +186,9 @@ impl Reply {
 pub struct Client {
     runtime: tokio::runtime::Runtime,
     http: reqwest::Client,
-    base: reqwest::Url,
-    server: Server,
+    /// One server by each of its nodes, and where that is.
+    servers: Vec<(Server, reqwest::Url)>,
+    nodes: Arc<Nodes>,
     role: Role,
     retry: Retry,
     /// The server answered at least once: what fails from now on may pass.
@@ -193,7 +202,7 @@ pub struct Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("server", &self.server)
+            .field("servers", &self.servers)
             .field("role", &self.role)
             .finish_non_exhaustive()
     }
@@ -218,8 +227,27 @@ impl Client {
         retry: Retry,
         read_timeout: Duration,
     ) -> Result<Self> {
+        Self::of_nodes(vec![server], role, retry, read_timeout, AT_ONCE_MAX)
+    }
+
+    /// A client of a server that has several nodes, which are alike but for their addresses, with
+    /// at most `at_once` requests under way to each of them.
+    ///
+    /// # Errors
+    /// As [`Client::new`]; and where there is no node, or more than [`NODES_MAX`].
+    pub fn of_nodes(
+        nodes: Vec<Server>,
+        role: Role,
+        retry: Retry,
+        read_timeout: Duration,
+        at_once: usize,
+    ) -> Result<Self> {
         // A provider that someone installed before is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
+        let Some(first) = nodes.first().filter(|_| nodes.len() <= NODES_MAX) else {
+            return Err(Error::usage(format!("name at least one node, and at most {NODES_MAX}")));
+        };
+        let http = build(first, read_timeout)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("sockets")
@@ -227,11 +255,13 @@ impl Client {
             .enable_time()
             .build()
             .map_err(|error| Error::io("tokio", "start", error))?;
+        let names = nodes.iter().map(Server::name).collect();
+        let servers = nodes.into_iter().map(|node| Ok((node.clone(), node.base()?)));
         Ok(Self {
             runtime,
-            http: build(&server, read_timeout)?,
-            base: server.base()?,
-            server,
+            http,
+            servers: servers.collect::<Result<_>>()?,
+            nodes: Arc::new(Nodes::new(names, at_once)),
             role,
             retry,
             reached: AtomicBool::new(false),
@@ -240,16 +270,47 @@ impl Client {
         })
     }
 
-    /// Host and port.
+    /// Host and port, of every node.
     #[must_use]
     pub fn name(&self) -> String {
-        self.server.name()
+        let names: Vec<String> = self.servers.iter().map(|(node, _)| node.name()).collect();
+        names.join(",")
     }
 
-    /// The server.
+    /// The number of its nodes.
     #[must_use]
-    pub fn server(&self) -> &Server {
-        &self.server
+    pub fn nodes(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Says whom to tell of back-offs and of nodes that come and go; the first one said stays. It
+    /// is told by the thread that waits for a reply, and must not hold it up.
+    pub fn tell(&self, listener: Listener) {
+        self.nodes.tell(listener);
+    }
+
+    /// How much was asked of the server at once, and of which nodes.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        self.nodes.summary()
+    }
+
+    /// Bytes that a write should not exceed, by what the server took lately; `usize::MAX` where
+    /// nothing speaks against any.
+    #[must_use]
+    pub fn write_bytes_max(&self) -> usize {
+        self.nodes.batch_bytes()
+    }
+
+    /// Notes that the server refused a query because it runs so many: fewer are sent at once.
+    /// `at_once` is its limit, where it names one.
+    pub fn refuse_query(&self, at_once: Option<usize>) {
+        self.nodes.refuse_query(at_once);
+    }
+
+    /// What is the same for every node: the user, for one.
+    fn server(&self) -> &Server {
+        &self.servers[0].0
     }
 
     /// Which side the server is.
@@ -300,22 +361,6 @@ impl Client {
         }
     }
 
-    /// Sends a request once.
-    ///
-    /// # Errors
-    /// Where no whole reply came.
-    pub fn once(&self, call: &Call<'_>) -> Result<Reply, Fault> {
-        let exchange = Exchange::begin(&self.server, call);
-        let request = self.request(call);
-        let outcome = self.runtime.block_on(async {
-            let response = request.send().await.map_err(|e| self.fault(&e))?;
-            self.arrived(&response);
-            self.finish(response).await
-        });
-        exchange.ended(outcome.as_ref());
-        outcome
-    }
-
     /// Sends a request and hands the body of its reply over as it comes. Passing failures before
     /// the first byte are repeated within the limits.
     ///
@@ -324,7 +369,7 @@ impl Client {
     pub fn stream(&self, call: &Call<'_>) -> Result<BodyReader> {
         let mut attempts = Attempts::new(self.retry);
         loop {
-            match self.stream_once(call) {
+            match self.stream_once(call, &mut attempts) {
                 Ok(Ok(body)) => return Ok(body),
                 Ok(Err(reply)) if !retry::is_passing(&reply) => {
                     return Err(self.refused(call.what, &reply));
@@ -343,31 +388,11 @@ impl Client {
         }
     }
 
-    fn stream_once(&self, call: &Call<'_>) -> Result<Result<BodyReader, Reply>, Fault> {
-        let exchange = Exchange::begin(&self.server, call);
-        let request = self.request(call);
-        let response = self.runtime.block_on(async {
-            let response = request.send().await.map_err(|e| self.fault(&e))?;
-            self.arrived(&response);
-            if response.status() == reqwest::StatusCode::OK {
-                return Ok(Ok(response));
-            }
-            self.finish(response).await.map(Err)
-        });
-        match &response {
-            Ok(Ok(response)) => exchange.streams(response.status().as_u16()),
-            Ok(Err(reply)) => exchange.ended(Ok(reply)),
-            Err(fault) => exchange.ended(Err(fault)),
-        }
-        let response = response?;
-        Ok(response.map(|response| BodyReader::start(self.runtime.handle(), response)))
-    }
-
     /// The error of a server that refused a request.
     #[must_use]
     pub fn refused(&self, what: &str, reply: &Reply) -> Error {
-        let user = self.server.user.as_deref();
-        let words = secret::redacted(reply.words(), self.server.password.as_ref());
+        let user = self.server().user.as_deref();
+        let words = secret::redacted(reply.words(), self.server().password.as_ref());
         let who = match (reply.status, user) {
             (401, None) => "without a user: ".to_owned(),
             (401 | 403, Some(user)) => format!("user {user:?}: "),
@@ -419,9 +444,14 @@ impl Client {
         ))
     }
 
-    fn request(&self, call: &Call<'_>) -> reqwest::RequestBuilder {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{}", self.server.prefix, call.path));
+    fn server_of(&self, node: usize) -> &Server {
+        &self.servers[node].0
+    }
+
+    fn request(&self, node: usize, call: &Call<'_>) -> reqwest::RequestBuilder {
+        let (server, base) = &self.servers[node];
+        let mut url = base.clone();
+        url.set_path(&format!("{}{}", server.prefix, call.path));
         url.set_query((!call.query.is_empty()).then(|| form(call.query)).as_deref());
         let mut request = match &call.body {
             None => self.http.get(url),
@@ -430,16 +460,21 @@ impl Client {
         for (name, value) in call.headers {
             request = request.header(*name, *value);
         }
-        if let Some(user) = &self.server.user {
-            request = request.basic_auth(user, self.server.password.as_ref().map(Secret::expose));
+        if let Some(user) = &server.user {
+            request = request.basic_auth(user, server.password.as_ref().map(Secret::expose));
         }
         request
     }
 
-    fn fault(&self, error: &reqwest::Error) -> Fault {
+    fn fault(&self, node: usize, error: &reqwest::Error) -> Fault {
+        let server = &self.servers[node].0;
         let reached = self.reached.load(Ordering::Relaxed);
         self.faults.fetch_add(u64::from(reached), Ordering::Relaxed);
-        fault::of(error, &self.server, reached)
+        let mut fault = fault::of(error, server, reached);
+        if self.servers.len() > 1 {
+            fault.reason = format!("{}: {}", server.name(), fault.reason);
+        }
+        fault
     }
 
     /// Notes that the server answered, and its clock.
@@ -451,9 +486,9 @@ impl Client {
     }
 
     /// Reads the body, as much of it as is kept.
-    async fn finish(&self, mut response: reqwest::Response) -> Result<Reply, Fault> {
+    async fn finish(&self, node: usize, mut response: reqwest::Response) -> Result<Reply, Fault> {
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| self.fault(&e))? {
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.fault(node, &e))? {
             let room = REPLY_MAX - body.len();
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() >= room {
@@ -519,71 +554,6 @@ fn date(response: &reqwest::Response) -> Option<i64> {
     i64::try_from(zoned.timestamp().as_nanosecond()).ok()
 }
 
-/// Parameters as `application/x-www-form-urlencoded`; any bytes are allowed in values.
-#[must_use]
-pub fn form(parameters: &[(&str, &[u8])]) -> String {
-    let mut out = String::new();
-    for (name, value) in parameters {
-        if !out.is_empty() {
-            out.push('&');
-        }
-        out.push_str(name);
-        out.push('=');
-        for &byte in *value {
-            if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-                out.push(char::from(byte));
-            } else {
-                out.push('%');
-                out.push(char::from(b"0123456789ABCDEF"[usize::from(byte >> 4)]));
-                out.push(char::from(b"0123456789ABCDEF"[usize::from(byte & 15)]));
-            }
-        }
-    }
-    out
-}
-
-/// The error inside a reply's body, without control characters, cut to a readable length.
-fn error_text(body: &[u8]) -> String {
-    #[derive(serde::Deserialize)]
-    struct Failure {
-        error: String,
-    }
-    // {"error": …} in MessagePack: a map of one, the key, a string behind a head of 1 to 5 bytes.
-    const MSGPACK: &[u8] = b"\x81\xa5error";
-    let text = if let Ok(failure) = serde_json::from_slice::<Failure>(body) {
-        failure.error
-    } else if let Some(rest) = body.strip_prefix(MSGPACK) {
-        let head = match rest.first() {
-            Some(0xd9) => 2,
-            Some(0xda) => 3,
-            Some(0xdb) => 5,
-            _ => 1,
-        };
-        String::from_utf8_lossy(rest.get(head..).unwrap_or_default()).into_owned()
-    } else {
-        String::from_utf8_lossy(body).into_owned()
-    };
-    shorten(text.trim())
-}
-
-/// Text for one line of a message: no control characters, at most 400 bytes.
-#[must_use]
-pub fn shorten(text: &str) -> String {
-    let mut out = String::new();
-    for character in text.chars() {
-        if out.len() >= WORDS_MAX {
-            out.push('…');
-            break;
-        }
-        if character.is_control() {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -615,7 +585,7 @@ mod tests {
         for text in [
             format!("{client:?}"),
             format!("{error:?} {error}"),
-            format!("{:?}", client.request(&Call::default())),
+            format!("{:?}", client.request(0, &Call::default())),
         ] {
             assert!(!text.contains("hunter2") && !text.contains("aHVudGVyM"), "{text}");
         }
@@ -630,20 +600,5 @@ mod tests {
         for host in ["", "a b", "a/b", "u:p@h", "h#"] {
             assert!(server(host).base().is_err(), "{host}");
         }
-    }
-
-    #[test]
-    fn parameters_are_encoded_byte_by_byte() {
-        assert_eq!(form(&[("db", b"a b&"), ("q", b"\xff\"=")]), "db=a%20b%26&q=%FF%22%3D");
-    }
-
-    #[test]
-    fn errors_are_found_in_every_form_of_reply() {
-        assert_eq!(error_text(b"{\"error\":\"no\\nway\"}\n"), "no\\nway");
-        assert_eq!(error_text(b"\x81\xa5error\xa2no"), "no");
-        assert_eq!(error_text(b"\x81\xa5error\xd9\x02no"), "no");
-        assert_eq!(error_text(b"<html>"), "<html>");
-        assert_eq!(error_text(b""), "");
-        assert!(error_text(&[b'x'; 5000]).len() < 500);
     }
 }

@@ -209,6 +209,25 @@ pub fn is_too_much(words: &str) -> bool {
         && PARTS.iter().any(|part| words.contains(part))
 }
 
+/// Waits before a statement is asked again that failed so; false, at once, where that is of no use.
+/// Where the server runs too many queries, fewer are sent at once from now on.
+pub fn wait_to_ask_again(client: &Client, problem: &Problem, attempts: &mut Attempts) -> bool {
+    if let Problem::Server(words) = problem
+        && let Some(limit) = queries_max(words)
+    {
+        client.refuse_query(limit);
+        return attempts.wait_for_others();
+    }
+    is_passing(problem) && attempts.wait(None)
+}
+
+/// `max-concurrent-queries limit exceeded(running, limit)`: the limit, if it can be read.
+fn queries_max(words: &str) -> Option<Option<usize>> {
+    let (_, numbers) = words.split_once("max-concurrent-queries limit exceeded")?;
+    let limit = numbers.split_once(',').map(|(_, limit)| limit.trim_matches([' ', ')']));
+    Some(limit.and_then(|limit| limit.parse().ok()))
+}
+
 /// Runs a statement and folds its rows; repeated from the start after passing failures.
 ///
 /// # Errors
@@ -224,7 +243,9 @@ pub fn fold<T: Default>(
         match fold_once(&mut replies, &step) {
             Ok(folded) => return Ok(folded),
             Err(problem) => {
-                if !is_passing(&problem) || !attempts.wait(None) {
+                // Others may ask while this one waits.
+                drop(replies);
+                if !wait_to_ask_again(client, &problem, &mut attempts) {
                     return Err(failed(client, statement, &problem));
                 }
             }
@@ -348,6 +369,14 @@ mod tests {
         assert!(passes("max-concurrent-queries limit exceeded(5, 5)"));
         assert!(!passes("query-timeout limit exceeded"));
         assert!(!passes("timeout"));
+    }
+
+    #[test]
+    fn the_servers_limit_of_queries_is_read() {
+        assert_eq!(queries_max("max-concurrent-queries limit exceeded(3, 2)"), Some(Some(2)));
+        assert_eq!(queries_max("x: max-concurrent-queries limit exceeded"), Some(None));
+        assert_eq!(queries_max("max-concurrent-queries limit exceeded(a, b)"), Some(None));
+        assert_eq!(queries_max("query-timeout limit exceeded"), None);
     }
 
     #[test]

@@ -38,7 +38,7 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 | [`error`], [`files`], [`stop`], [`window`], [`value`], [`series`], [`block`] |
-//! | 1 | [`mod@line`], [`msgpack`], [`tsm`], [`meta`], [`spill`], [`digest`], [`compress`] |
+//! | 1 | [`mod@line`], [`msgpack`], [`tsm`], [`meta`], [`spill`], [`digest`], [`compress`], [`pace`], [`rate`] |
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
@@ -52,6 +52,15 @@
 //! writers. Bounded channels stand between them all. Before that, a line file is read and
 //! decompressed by a thread of its own while its lines are decoded by another, and its measurements
 //! are sorted several at once, as far as memory allows.
+//!
+//! # Pace
+//!
+//! What is asked of a server at once is decided in one place, [`pace`]: as much as `--jobs` allows,
+//! halved where the server is busy, slow or full, and more again bit by bit. The HTTP client holds
+//! each request to it, by node, and spreads writes over nodes. Reads stay with one node while it
+//! lives, so that nodes which are not one cluster cannot pass for one that holds everything. A thread
+//! has one query under way at a time: a second could wait for the first for ever. [`rate`] bounds
+//! what is sent besides, over all destinations.
 //!
 //! # Memory
 //!
@@ -95,10 +104,12 @@ pub mod location;
 pub mod logs;
 pub mod meta;
 pub mod msgpack;
+pub mod pace;
 pub mod panics;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;
+pub mod rate;
 pub mod reject;
 pub mod report;
 pub mod run;

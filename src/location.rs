@@ -4,6 +4,7 @@
 //! is refused wherever it appears, because arguments are visible to every user of the machine.
 
 use crate::error::{Error, Result};
+use crate::http::NODES_MAX;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -23,24 +24,31 @@ pub enum Location {
     Null,
 }
 
-/// `influxdb://[user@]host[:port][/prefix/][/db[/rp]]`: a URL prefix, as a reverse proxy may want
-/// it, ends in a double slash.
+/// `influxdb://[user@]host[:port][,host[:port]…][/prefix/][/db[/rp]]`: a URL prefix, as a reverse
+/// proxy may want it, ends in a double slash. Several hosts are nodes of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InfluxLocation {
     /// True for `influxdbs://`.
     pub tls: bool,
     /// User name, if one is given.
     pub user: Option<String>,
-    /// Host name or address, an IPv6 address without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
+    /// The nodes, at least one, each named once.
+    pub nodes: Vec<NodeLocation>,
     /// Path in front of the server's own, without a slash at its end; empty where there is none.
     pub prefix: String,
     /// Database, if one is given.
     pub database: Option<String>,
     /// Retention policy, if one is given.
     pub retention_policy: Option<String>,
+}
+
+/// Where a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeLocation {
+    /// Host name or address, an IPv6 address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
 }
 
 impl Location {
@@ -85,10 +93,12 @@ impl Location {
                         .is_ok_and(|one| two.canonicalize().is_ok_and(|two| one == two))
             }
             (Self::Influx(one), Self::Influx(two)) => {
-                // The user makes no other place of it.
-                let place =
-                    |location: &InfluxLocation| InfluxLocation { user: None, ..location.clone() };
-                place(one) == place(two)
+                // Neither the user nor further nodes make another place of it.
+                let place = |location: &InfluxLocation| {
+                    let (user, nodes) = (None, Vec::new());
+                    InfluxLocation { user, nodes, ..location.clone() }
+                };
+                place(one) == place(two) && one.nodes.iter().any(|node| two.nodes.contains(node))
             }
             _ => self == other,
         }
@@ -115,18 +125,18 @@ impl InfluxLocation {
             ));
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (user, host_port) = match authority.rsplit_once('@') {
-            Some((user, host_port)) => (Some(parse_user(user)?), host_port),
+        let (user, hosts) = match authority.rsplit_once('@') {
+            Some((user, hosts)) => (Some(parse_user(user)?), hosts),
             None => (None, authority),
         };
-        if user.is_none() && rest.contains('@') && parse_host(host_port).is_err() {
+        if user.is_none() && rest.contains('@') && parse_nodes(hosts).is_err() {
             // What was cut off at a slash may be a password and is not repeated.
             return Err(Error::usage(
                 "a location reads influxdb://USER@HOST:PORT/DB/RP: write %40 and %2F for @ and / in a \
                  name, and give a password by GAPLESS_SOURCE_PASSWORD or GAPLESS_DESTINATION_PASSWORD",
             ));
         }
-        let (host, port) = parse_host(host_port)?;
+        let nodes = parse_nodes(hosts)?;
         let (prefix, path) = path.split_once("//").unwrap_or(("", path));
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
         let mut names = path.split('/').filter(|name| !name.is_empty()).map(decode_percent);
@@ -138,16 +148,17 @@ impl InfluxLocation {
                  with %2F for a slash in a name"
             )));
         }
-        Ok(Self { tls, user, host, port, prefix, database, retention_policy })
+        Ok(Self { tls, user, nodes, prefix, database, retention_policy })
     }
+}
 
+impl fmt::Display for NodeLocation {
     /// `host:port`, an IPv6 address in brackets.
-    #[must_use]
-    pub fn authority(&self) -> String {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
+            write!(f, "[{}]:{}", self.host, self.port)
         } else {
-            format!("{}:{}", self.host, self.port)
+            write!(f, "{}:{}", self.host, self.port)
         }
     }
 }
@@ -169,7 +180,9 @@ impl fmt::Display for InfluxLocation {
         if let Some(user) = &self.user {
             write!(f, "{}@", encode_percent(user))?;
         }
-        f.write_str(&self.authority())?;
+        for (at, node) in self.nodes.iter().enumerate() {
+            write!(f, "{}{node}", if at > 0 { "," } else { "" })?;
+        }
         if !self.prefix.is_empty() {
             write!(f, "{}/", self.prefix)?;
         }
@@ -190,9 +203,29 @@ fn parse_user(user: &str) -> Result<String> {
     decode_percent(user)
 }
 
-fn parse_host(text: &str) -> Result<(String, u16)> {
-    let unreadable =
-        || Error::usage(format!("{text:?} is no host and port: write host:8086 or [::1]:8086"));
+fn parse_nodes(text: &str) -> Result<Vec<NodeLocation>> {
+    let mut nodes = Vec::new();
+    for part in text.split(',') {
+        let node = parse_host(part)?;
+        if nodes.contains(&node) {
+            return Err(Error::usage(format!("the node {node} is named twice")));
+        }
+        if nodes.len() == NODES_MAX {
+            let message = format!("a location names at most {NODES_MAX} nodes");
+            return Err(Error::usage(message));
+        }
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
+
+fn parse_host(text: &str) -> Result<NodeLocation> {
+    let unreadable = || {
+        let several = "of several, each like that with a comma between";
+        Error::usage(format!(
+            "{text:?} is no host and port: write host:8086 or [::1]:8086, {several}"
+        ))
+    };
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or_else(unreadable)?;
@@ -206,10 +239,10 @@ fn parse_host(text: &str) -> Result<(String, u16)> {
     };
     let port =
         port.map_or(Ok(INFLUX_PORT), |port| port.parse().map_err(|_ignored| unreadable()))?;
-    if host.is_empty() || host.contains([',', ' ']) {
+    if host.is_empty() || host.contains([' ', '@']) {
         return Err(unreadable());
     }
-    Ok((host.to_owned(), port))
+    Ok(NodeLocation { host: host.to_owned(), port })
 }
 
 fn decode_percent(text: &str) -> Result<String> {
@@ -263,11 +296,40 @@ mod tests {
         let location = influx("influxdbs://ops@[::1]:9999/my%2Fdb/rp%20one");
         assert!(location.tls);
         assert_eq!(location.user.as_deref(), Some("ops"));
-        assert_eq!((location.host.as_str(), location.port), ("::1", 9999));
+        assert_eq!(location.nodes, [NodeLocation { host: "::1".into(), port: 9999 }]);
         assert_eq!(location.database.as_deref(), Some("my/db"));
         assert_eq!(location.retention_policy.as_deref(), Some("rp one"));
         let plain = influx("influxdb://data1");
-        assert_eq!((plain.port, plain.database), (8086, None));
+        assert_eq!((plain.nodes[0].port, plain.database), (8086, None));
+    }
+
+    #[test]
+    fn several_nodes_are_read_each_with_its_port() {
+        let location = influx("influxdbs://ops@a,b:9999,[::1],[fe80::1]:80/db");
+        assert_eq!(location.user.as_deref(), Some("ops"));
+        let nodes: Vec<String> = location.nodes.iter().map(NodeLocation::to_string).collect();
+        assert_eq!(nodes, ["a:8086", "b:9999", "[::1]:8086", "[fe80::1]:80"]);
+        assert_eq!(
+            location.to_string(),
+            "influxdbs://ops@a:8086,b:9999,[::1]:8086,[fe80::1]:80/db"
+        );
+        for text in ["influxdb://a,/db", "influxdb://,a", "influxdb://a,a:8086", "influxdb://a,::1"]
+        {
+            assert!(Location::parse(text).is_err(), "{text}");
+        }
+        let many: Vec<String> = (0..=NODES_MAX).map(|at| format!("n{at}")).collect();
+        assert!(Location::parse(&format!("influxdb://{}", many.join(","))).is_err());
+        assert!(Location::parse(&format!("influxdb://{}", many[1..].join(","))).is_ok());
+    }
+
+    #[test]
+    fn one_node_in_common_makes_it_the_same_place() {
+        let same = |one: &str, two: &str| {
+            Location::parse(one).unwrap().same_place(&Location::parse(two).unwrap())
+        };
+        assert!(same("influxdb://a,b/x", "influxdb://me@c,b:8086/x"));
+        assert!(!same("influxdb://a,b/x", "influxdb://c,d/x"));
+        assert!(!same("influxdb://a,b/x", "influxdb://b,a/y"));
     }
 
     #[test]
@@ -276,6 +338,7 @@ mod tests {
             "influxdbs://ops@[::1]:9999/my%2Fdb/rp%20one",
             "influxdb://a:8086/x",
             "influxdb://a:8086/proxy/one//x",
+            "influxdb://a:8086,[::1]:8087/x",
             "-",
             "null:",
         ] {

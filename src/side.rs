@@ -12,12 +12,12 @@ use crate::archive::{self, Header};
 use crate::compress::{self, Input};
 use crate::copy;
 use crate::error::{Error, Result};
-use crate::http::{Client, Role, Secret, Server};
+use crate::http::{Client, News, READ_TIMEOUT, Retry, Role, Secret, Server, Summary};
 use crate::journal::Identity;
-use crate::location::{InfluxLocation, Location};
+use crate::location::{InfluxLocation, Location, NodeLocation};
 use crate::pipeline::{Progress, Stage};
 use crate::plan::Held;
-use crate::progress::Meter;
+use crate::progress::{Aside, Meter};
 use crate::reject::Rejects;
 use crate::sink::Sink;
 use crate::sink::archive::{ArchiveSink, Recorded};
@@ -43,6 +43,8 @@ pub struct Access {
     pub ca: Option<PathBuf>,
     /// Any certificate is taken.
     pub insecure: bool,
+    /// Most requests under way to one node.
+    pub jobs: usize,
 }
 
 /// A side that is read.
@@ -97,7 +99,7 @@ pub fn open_source(
             Ok(SourceSide { identity: fingerprint.map(Fingerprint::finish), ..side })
         }
         Location::Influx(influx) => {
-            let client = connect(influx, access, role)?;
+            let client = connect(influx, access, role, progress)?;
             let mut names = (influx.database.clone(), influx.retention_policy.clone());
             let asked_for = &options.namespace.database;
             if role == Role::Source && names.0.is_none() && !asked_for.is_empty() {
@@ -123,18 +125,36 @@ fn open_directory(path: &Path) -> Result<ArchiveSource> {
     ))
 }
 
-fn connect(location: &InfluxLocation, access: Access, role: Role) -> Result<Arc<Client>> {
-    let server = Server {
+fn connect(
+    location: &InfluxLocation,
+    access: Access,
+    role: Role,
+    progress: &Meter,
+) -> Result<Arc<Client>> {
+    let node = |node: &NodeLocation| Server {
         tls: location.tls,
-        host: location.host.clone(),
-        port: location.port,
+        host: node.host.clone(),
+        port: node.port,
         prefix: location.prefix.clone(),
         user: location.user.clone(),
-        password: access.password,
-        ca: access.ca,
+        password: access.password.clone(),
+        ca: access.ca.clone(),
         insecure: access.insecure,
     };
-    Ok(Arc::new(Client::new(server, role)?))
+    let nodes = location.nodes.iter().map(node).collect();
+    let client = Client::of_nodes(nodes, role, Retry::default(), READ_TIMEOUT, access.jobs)?;
+    let tell = progress.aside();
+    client.tell(Arc::new(move |news| match news {
+        News::BackedOff(why) => tell(Aside::State(format!("backoff:{why}"))),
+        News::Recovers => tell(Aside::Back),
+        News::LeftOut { node, reason } => tell(Aside::Warning(format!(
+            "the {role}'s node {node} is left out and tried again later: {reason}"
+        ))),
+        News::Returned { node } => {
+            tell(Aside::Warning(format!("the {role}'s node {node} answers again")));
+        }
+    }));
+    Ok(Arc::new(client))
 }
 
 /// Tells how many bytes of line protocol there are to read, where every input is a file: a pipe
@@ -209,6 +229,7 @@ pub fn open_destination(
     access: Access,
     writing: Writing,
     pairs: &[Pair],
+    progress: &Meter,
 ) -> Result<DestinationSide> {
     match location {
         Location::Null => Ok(DestinationSide::Null(Null)),
@@ -218,7 +239,7 @@ pub fn open_destination(
         }
         Location::Path(path) => open_archive(path, writing.header, writing.recorded.as_ref()),
         Location::Influx(influx) => {
-            let client = connect(influx, access, Role::Destination)?;
+            let client = connect(influx, access, Role::Destination, progress)?;
             let created = create::ensure(&client, pairs, writing.missing)?;
             let (mut database, mut rp) = (influx.database.clone(), influx.retention_policy.clone());
             if writing.missing == Missing::Say && !created.is_empty() {
@@ -301,6 +322,15 @@ impl DestinationSide {
         matches!(self, Self::Influx(_))
     }
 
+    /// How much was asked of a server at once, and of which nodes.
+    #[must_use]
+    pub fn pace(&self) -> Option<Summary> {
+        match self {
+            Self::Influx(influx) => Some(influx.reader.client().summary()),
+            _ => None,
+        }
+    }
+
     /// The namespaces that are there, with their settings.
     ///
     /// # Errors
@@ -327,8 +357,8 @@ impl DestinationSide {
 pub fn refuse_same_place(one: &Location, two: &Location, pairs: &[Pair]) -> Result<()> {
     let (Location::Influx(ours), Location::Influx(theirs)) = (one, two) else { return Ok(()) };
     let addresses = |location: &InfluxLocation| -> Vec<SocketAddr> {
-        let place = (location.host.as_str(), location.port);
-        place.to_socket_addrs().map(Iterator::collect).unwrap_or_default()
+        let places = location.nodes.iter().map(|node| (node.host.as_str(), node.port));
+        places.filter_map(|place| place.to_socket_addrs().ok()).flatten().collect()
     };
     let theirs = addresses(theirs);
     let same_server = addresses(ours).iter().any(|address| theirs.contains(address));

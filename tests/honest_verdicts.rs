@@ -143,6 +143,7 @@ fn copy_to(source: &dyn Source, reader: &dyn Source, sink: &dyn Sink, live: bool
         batch_rows: 100,
         batch_bytes: 1 << 20,
         in_flight_bytes: 8 << 20,
+        rate: None,
         cells: None,
         dry_run: false,
         overwrite: false,

@@ -20,6 +20,7 @@ use crate::line::decode::{self, Decoder, Item};
 use crate::line::{Precision, key};
 use crate::pipeline::{self, Gate, Permit, Progress, Stage};
 use crate::plan::{Namespace, Scope};
+use crate::rate::{Limiter, Rate};
 use crate::reject::Rejects;
 use crate::series::Printable;
 use crate::sink::{Ack, Batch, Epoch, Refusal, Sink};
@@ -54,6 +55,8 @@ pub struct Options {
     pub batch_bytes: usize,
     /// Bytes of batches under way at once, over all units.
     pub in_flight_bytes: usize,
+    /// Most cells or bytes that are sent a second; repeated requests are not counted.
+    pub rate: Option<Rate>,
     /// Cells of the source in all, where they are known beforehand.
     pub cells: Option<u64>,
     /// Send what the destination holds with another value, too.
@@ -172,7 +175,8 @@ pub fn run(
     let gate = Gate::new(options.in_flight_bytes);
     let ledger = Mutex::new(Ledger::new(units.len(), options.compare.findings_max));
     let to_send = AtomicU64::new(0);
-    let copy = Copy { source, destination, options, surroundings, gate, to_send, ledger };
+    let limiter = options.rate.filter(|_| !options.dry_run).map(Limiter::new);
+    let copy = Copy { source, destination, options, surroundings, gate, limiter, to_send, ledger };
     surroundings.progress.units(units.len());
     let numbers: Vec<usize> = (0..units.len()).collect();
     pipeline::for_each(UNITS_OPEN.min(options.jobs), &numbers, |&at| {
@@ -219,12 +223,21 @@ struct Judged {
     wants: bool,
 }
 
+/// What closes a batch, whichever comes first.
+#[derive(Clone, Copy, Debug)]
+struct BatchLimits {
+    rows: u64,
+    cells: u64,
+    bytes: usize,
+}
+
 struct Copy<'a> {
     source: &'a dyn Source,
     destination: Destination<'a>,
     options: &'a Options,
     surroundings: Surroundings<'a>,
     gate: Gate,
+    limiter: Option<Limiter>,
     /// Cells that were found to be missing so far.
     to_send: AtomicU64,
     ledger: Mutex<Ledger>,
@@ -551,6 +564,11 @@ impl Copy<'_> {
 
     fn write(&self, batch: Batch, unit: &Unit, tally: &Tally) -> Result<()> {
         let (rows, cells, bytes) = (batch.rows, batch.cells, batch.body.len() as u64);
+        if let Some(limiter) = &self.limiter
+            && !self.surroundings.stop.sleep(limiter.take(cells, bytes))
+        {
+            return Err(ErrorKind::Interrupted.into());
+        }
         let Ack { refused, requests, retries } = self.destination.sink.write(batch)?;
         let mut refused_cells = 0;
         for refusal in &refused {
@@ -631,6 +649,14 @@ impl Copy<'_> {
             stored,
         };
         journal.record(unit, done)
+    }
+
+    /// Where a batch is closed, as things are.
+    fn batch_limits(&self) -> BatchLimits {
+        let options = self.options;
+        let (cells, bytes) = self.limiter.as_ref().map_or((u64::MAX, usize::MAX), Limiter::batch);
+        let bytes = bytes.min(self.destination.sink.batch_bytes_max());
+        BatchLimits { rows: options.batch_rows, cells, bytes: bytes.min(options.batch_bytes) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Encodes the missing cells of one unit into batches; what cannot be sent goes to the reject file.
 
-use super::{Copy, Filled, lock};
+use super::{BatchLimits, Copy, Filled, lock};
 use crate::block::Block;
 use crate::compare::{Missing, Unit};
 use crate::digest::cell::{KeyHash, SeriesHasher};
@@ -28,6 +28,7 @@ pub(super) struct Sender<'a> {
     body: Vec<u8>,
     rows: u64,
     cells: u64,
+    limits: BatchLimits,
 }
 
 /// One row of a block, and some of its columns: all where there is no mask.
@@ -46,7 +47,8 @@ impl<'a> Sender<'a> {
         rejected: &'a Mutex<HashSet<KeyHash>>,
         push: &'a mut dyn FnMut(Batch) -> Result<()>,
     ) -> Self {
-        Self { copy, unit, missing, filled, rejected, push, body: Vec::new(), rows: 0, cells: 0 }
+        let (body, limits) = (Vec::new(), copy.batch_limits());
+        Self { copy, unit, missing, filled, rejected, push, body, rows: 0, cells: 0, limits }
     }
 
     /// Sends what is missing of a block's rows.
@@ -172,9 +174,10 @@ impl<'a> Sender<'a> {
     fn count(&mut self, cells: u64) -> Result<()> {
         self.rows += 1;
         self.cells += cells;
-        let options = self.copy.options;
-        if self.rows >= options.batch_rows || self.body.len() >= options.batch_bytes {
+        let BatchLimits { rows, cells, bytes } = self.limits;
+        if self.rows >= rows || self.cells >= cells || self.body.len() >= bytes {
             self.flush()?;
+            self.limits = self.copy.batch_limits();
         }
         Ok(())
     }

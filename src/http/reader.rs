@@ -1,6 +1,7 @@
 //! A reply's body as it comes: read on tokio, decoded by whoever reads here.
 
 use super::fault;
+use super::nodes::Under;
 use bytes::Bytes;
 use std::fmt;
 use std::io::{self, Read};
@@ -19,10 +20,16 @@ pub struct BodyReader {
     at: usize,
     ended: bool,
     task: tokio::task::JoinHandle<()>,
+    /// The query is under way until this is dropped.
+    _under: Under,
 }
 
 impl BodyReader {
-    pub(super) fn start(handle: &tokio::runtime::Handle, response: reqwest::Response) -> Self {
+    pub(super) fn start(
+        handle: &tokio::runtime::Handle,
+        response: reqwest::Response,
+        under: Under,
+    ) -> Self {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         Self {
             chunks,
@@ -30,6 +37,7 @@ impl BodyReader {
             at: 0,
             ended: false,
             task: handle.spawn(pump(response, sender)),
+            _under: under,
         }
     }
 

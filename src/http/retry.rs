@@ -1,18 +1,17 @@
 //! When a request is repeated: plain data, and the waiting between attempts.
 
 use super::Reply;
+use crate::pace::{HOLD_MAX, Outcome};
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
-
-/// Longest wait that a server's `Retry-After` is granted.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// How often and how long a request is repeated after passing failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Most attempts, the first one included.
     pub attempts: u32,
-    /// No attempt begins later than this after the first.
+    /// No attempt begins later than this after the first failure, without the time for which
+    /// attempts had to wait for others.
     pub total: Duration,
     /// Wait before the second attempt; it doubles from there.
     pub first: Duration,
@@ -52,7 +51,7 @@ impl Retry {
             self.first.saturating_mul(1 << made.saturating_sub(1).min(20)).min(self.longest);
         let half = doubled / 2;
         let backoff = half + half.mul_f64(f64::from(jitter) / f64::from(u32::MAX));
-        let wait = backoff.max(after.unwrap_or_default().min(RETRY_AFTER_MAX));
+        let wait = backoff.max(after.unwrap_or_default().min(HOLD_MAX));
         (elapsed + wait <= self.total).then_some(wait)
     }
 }
@@ -61,7 +60,10 @@ impl Retry {
 #[derive(Debug)]
 pub struct Attempts {
     retry: Retry,
-    started: Instant,
+    /// When the first one failed.
+    failed: Option<Instant>,
+    /// How long attempts had to wait for others since.
+    held: Duration,
     made: u32,
 }
 
@@ -69,7 +71,7 @@ impl Attempts {
     /// The first attempt begins now.
     #[must_use]
     pub fn new(retry: Retry) -> Self {
-        Self { retry, started: Instant::now(), made: 1 }
+        Self { retry, failed: None, held: Duration::ZERO, made: 1 }
     }
 
     /// Attempts that were made.
@@ -78,11 +80,28 @@ impl Attempts {
         self.made
     }
 
+    /// Notes that an attempt had to wait for others, which is nobody's failure.
+    pub(super) fn held(&mut self, time: Duration) {
+        if self.failed.is_some() {
+            self.held += time;
+        }
+    }
+
     /// Waits before another attempt; false, at once, where the limits are reached.
     pub fn wait(&mut self, after: Option<Duration>) -> bool {
+        let elapsed = self.failed.get_or_insert_with(Instant::now).elapsed();
+        self.pause(elapsed.saturating_sub(self.held), after)
+    }
+
+    /// The same where others keep the server from answering: only the number of attempts is limited,
+    /// since nobody knows how long others take.
+    pub fn wait_for_others(&mut self) -> bool {
+        self.pause(Duration::ZERO, None)
+    }
+
+    fn pause(&mut self, elapsed: Duration, after: Option<Duration>) -> bool {
         let jitter = RandomState::new().hash_one(self.made) & u64::from(u32::MAX);
         let jitter = u32::try_from(jitter).unwrap_or_default();
-        let elapsed = self.started.elapsed();
         let Some(wait) = self.retry.delay(self.made, elapsed, after, jitter) else {
             return false;
         };
@@ -103,6 +122,21 @@ pub(super) fn is_passing(reply: &Reply) -> bool {
             words == "timeout" || words.contains("cache-max-memory-size exceeded")
         }
         _ => false,
+    }
+}
+
+/// What a reply says of the pace.
+pub(super) fn outcome(reply: &Reply) -> Outcome {
+    let why = || reply.status.to_string();
+    match reply.status {
+        413 => Outcome::TooLarge,
+        408 | 504 => Outcome::Slow { why: why() },
+        500 if reply.words() == "timeout" => Outcome::Slow { why: "timeout".into() },
+        500 if reply.words().contains("cache-max-memory-size exceeded") => {
+            Outcome::Busy { why: "cache".into(), after: reply.retry_after }
+        }
+        429 | 502 | 503 => Outcome::Busy { why: why(), after: reply.retry_after },
+        _ => Outcome::Answered,
     }
 }
 
@@ -127,13 +161,35 @@ mod tests {
     }
 
     #[test]
+    fn the_time_for_which_others_were_waited_for_does_not_count() {
+        let retry = Retry {
+            attempts: 9,
+            total: Duration::from_secs(1),
+            first: Duration::ZERO,
+            longest: Duration::ZERO,
+        };
+        let mut attempts = Attempts::new(retry);
+        attempts.held(Duration::from_secs(9));
+        assert_eq!(attempts.held, Duration::ZERO, "nothing had failed");
+        assert!(attempts.wait(None));
+        let ago = Instant::now().checked_sub(Duration::from_secs(10)).expect("a time ago");
+        attempts.failed = Some(ago);
+        assert!(!attempts.wait(None));
+        attempts.held(Duration::from_millis(9_900));
+        assert!(attempts.wait(None));
+        attempts.held = Duration::ZERO;
+        while attempts.wait_for_others() {}
+        assert_eq!(attempts.made(), retry.attempts);
+    }
+
+    #[test]
     fn a_servers_wish_is_granted_up_to_a_minute() {
         let retry = Retry::default();
         let delay = |seconds, elapsed| {
             retry.delay(1, elapsed, Some(Duration::from_secs(seconds)), u32::MAX)
         };
         assert_eq!(delay(7, Duration::ZERO), Some(Duration::from_secs(7)));
-        assert_eq!(delay(86_400, Duration::ZERO), Some(RETRY_AFTER_MAX));
+        assert_eq!(delay(86_400, Duration::ZERO), Some(HOLD_MAX));
         assert_eq!(delay(7, retry.total), None);
     }
 
@@ -149,15 +205,33 @@ mod tests {
         assert!(elapsed > Duration::from_secs(60) && elapsed <= retry.total, "{elapsed:?}");
     }
 
+    fn reply(status: u16, body: &str) -> Reply {
+        let body = body.as_bytes().to_vec();
+        Reply { status, date: None, version: None, retry_after: None, body }
+    }
+
+    #[test]
+    fn what_a_reply_says_of_the_pace() {
+        let busy = |why: &str| Outcome::Busy { why: why.into(), after: None };
+        let slow = |why: &str| Outcome::Slow { why: why.into() };
+        for (status, words, expected) in [
+            (204, "", Outcome::Answered),
+            (400, "partial write: x dropped=1", Outcome::Answered),
+            (413, "Request Entity Too Large", Outcome::TooLarge),
+            (429, "", busy("429")),
+            (503, "", busy("503")),
+            (500, "engine: cache-max-memory-size exceeded: (1/2)", busy("cache")),
+            (500, "timeout", slow("timeout")),
+            (504, "", slow("504")),
+            (500, "retention policy not found: timeout", Outcome::Answered),
+        ] {
+            let body = format!("{{\"error\":\"{words}\"}}");
+            assert_eq!(outcome(&reply(status, &body)), expected, "{status} {words}");
+        }
+    }
+
     #[test]
     fn busy_and_refusing_servers_are_told_apart() {
-        let reply = |status, body: &str| Reply {
-            status,
-            date: None,
-            version: None,
-            retry_after: None,
-            body: body.as_bytes().to_vec(),
-        };
         for (status, body) in [
             (503, ""),
             (429, ""),

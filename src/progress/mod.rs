@@ -76,9 +76,22 @@ struct Shared {
     arrived: Condvar,
 }
 
+/// What is told beside the work, by whoever has no [`Meter`] at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// The command goes on for now as this says ("backoff:503").
+    State(String),
+    /// It goes on as it did before.
+    Back,
+    /// Something that the operator should know at once.
+    Warning(String),
+}
+
 /// What the display has to be told in order.
 #[derive(Default)]
 struct Inbox {
+    /// What the command does, by its own words.
+    stage: String,
     events: VecDeque<Event>,
     /// Events that found no room.
     lost: u64,
@@ -120,6 +133,18 @@ impl Meter {
         self.shared.tell(Event::Begin { command: command.to_owned(), sides });
     }
 
+    /// Takes what is told beside the work, for as long as anybody tells it.
+    pub fn aside(&self) -> impl Fn(Aside) + Send + Sync + use<> {
+        let shared = Arc::clone(&self.shared);
+        move |aside| {
+            shared.tell(match aside {
+                Aside::State(state) => Event::State(state),
+                Aside::Back => Event::State(shared.lock().stage.clone()),
+                Aside::Warning(text) => Event::Warning(text),
+            });
+        }
+    }
+
     /// Counts the stored bytes of an input as they are read.
     pub fn count_bytes<R: Read + Send>(&self, inner: R) -> impl Read + Send + use<R> {
         self.done(Stage::Read, 0, 0);
@@ -151,6 +176,7 @@ impl fmt::Debug for Meter {
 
 impl Progress for Meter {
     fn stage(&self, stage: &str) {
+        stage.clone_into(&mut self.shared.lock().stage);
         self.shared.tell(Event::State(stage.to_owned()));
     }
 
@@ -331,6 +357,25 @@ mod tests {
         assert!(lines[1].ends_with("state=open"), "{lines:?}");
         assert_eq!(lines[2], "warning: careful");
         assert!(lines[3].ends_with("state=done"), "{lines:?}");
+    }
+
+    #[test]
+    fn the_state_before_comes_back_after_an_aside() {
+        let kept = Kept::default();
+        let meter = meter(Show::Lines, Box::new(kept.clone()), INTERVAL);
+        let tell = meter.aside();
+        meter.stage("copy");
+        tell(Aside::State("backoff:503".into()));
+        tell(Aside::Warning("b is left out".into()));
+        tell(Aside::Back);
+        drop(meter);
+        let (lines, ends) = (kept.lines(), ["copy", "backoff:503", "", "copy"]);
+        assert_eq!(lines[2], "warning: b is left out");
+        let stated = lines.iter().zip(ends).filter(|(_, end)| !end.is_empty());
+        assert!(stated.clone().count() == 3, "{lines:?}");
+        stated
+            .for_each(|(line, end)| assert!(line.ends_with(&format!("state={end}")), "{lines:?}"));
+        tell(Aside::Back);
     }
 
     /// An output that takes nothing, as a terminal that was stopped; it goes on when `go` is dropped.

@@ -3,9 +3,12 @@
 //! Verdict and exit status are decided here and nowhere else.
 
 pub mod digests;
+mod expired;
 pub mod inspect;
 pub mod next;
 pub mod text;
+
+pub use self::expired::Expired;
 
 use self::text::figure;
 
@@ -15,6 +18,7 @@ use crate::copy;
 use crate::digest::node::Node;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
+use crate::http;
 use crate::plan::Namespace;
 use crate::reject;
 use crate::series::Printable;
@@ -127,6 +131,10 @@ pub struct Report {
     /// What was sent; absent for `verify`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<copy::Sent>,
+    /// How much was asked of the destination at once, and of which nodes; absent where it is no
+    /// server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pace: Option<http::Summary>,
     /// Cells that were set aside for their type before anything was compared.
     #[serde(skip_serializing_if = "no_cells")]
     pub types_rejected: u64,
@@ -318,30 +326,6 @@ pub struct Context {
     pub expired: Expired,
     /// Sides whose certificates were not verified.
     pub insecure: Vec<String>,
-}
-
-/// Cells that were not moved because the destination would drop them at once.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Expired {
-    /// Cells of the source below the floor.
-    pub cells: u64,
-    /// The latest floor of any retention policy, nanoseconds.
-    pub floor: Option<i64>,
-    /// True where the operator named the start of the window.
-    #[serde(skip)]
-    pub asked_for: bool,
-}
-
-impl Expired {
-    /// What there is to say, if anything is expired.
-    fn remark(self) -> Option<String> {
-        let floor = self.floor.filter(|_| self.cells > 0)?;
-        Some(format!(
-            "{} older than {}: a retention policy drops them",
-            cells(self.cells),
-            format_time(floor)
-        ))
-    }
 }
 
 /// The report of a `verify`. `writable` says that a copy could put the destination right.
@@ -565,6 +549,7 @@ fn build(
         settings_differ: Vec::new(),
         counts: outcome.counts,
         sent,
+        pace: None,
         types_rejected: 0,
         forecast: None,
         types: Vec::new(),

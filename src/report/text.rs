@@ -4,6 +4,7 @@
 use super::{Cell, Forecast, Report, TypeConflict, Verdict};
 use crate::compare::{Class, Counts};
 use crate::copy::Sent;
+use crate::http::Summary;
 use crate::window::{Window, format_time};
 use std::fmt::{self, Display, Formatter, Write};
 
@@ -75,6 +76,9 @@ impl Report {
                 Verdict::Planned => writeln!(f, "  {}", planned_line(sent))?,
                 _ => writeln!(f, "  {}", sent_line(sent))?,
             }
+        }
+        for line in self.pace.iter().flat_map(pace_lines) {
+            writeln!(f, "  {line}")?;
         }
         if let Some(resumed) = self.resumed.filter(|resumed| resumed.proven_before > 0) {
             writeln!(
@@ -206,6 +210,36 @@ fn sent_line(sent: &Sent) -> String {
         }
     }
     line
+}
+
+/// What there is to say of the pace, where it was not the one that was asked for.
+fn pace_lines(pace: &Summary) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !pace.backoffs.is_empty() {
+        let reasons: Vec<String> =
+            pace.backoffs.iter().map(|(why, count)| format!("{why} {}", figure(*count))).collect();
+        let mut line = format!(
+            "backed off {} ({})   requests at once at the end {}",
+            figure(pace.backoffs.values().sum()),
+            reasons.join(", "),
+            pace.at_once
+        );
+        if let Some(bytes) = pace.batch_bytes {
+            // Writing to a String cannot fail.
+            let _infallible = write!(line, "   bytes of a batch {}", figure(bytes as u64));
+        }
+        lines.push(line);
+    }
+    for node in pace.nodes.iter().filter(|node| node.left_out > 0) {
+        let out = if node.is_out { "   out at the end" } else { "" };
+        lines.push(format!(
+            "node {}   writes {}   left out {}{out}",
+            node.node,
+            figure(node.writes),
+            figure(node.left_out)
+        ));
+    }
+    lines
 }
 
 /// How much of the source is matched, never rounded up to the whole.

@@ -62,6 +62,7 @@ impl Job {
             password: password(Role::Source, common.source_password_file.as_deref())?,
             ca: common.ca.clone(),
             insecure: common.insecure_source,
+            jobs: settings.jobs,
         };
         let side = open_side(
             source,
@@ -389,8 +390,12 @@ fn warn_insecure(role: Role, progress: &Meter) {
 
 pub(super) fn access(sides: &TwoSides, role: Role) -> Result<Access> {
     let file = sides.destination_password_file.as_deref();
-    let (ca, insecure) = (sides.common.ca.clone(), sides.insecure_destination);
-    Ok(Access { password: password(role, file)?, ca, insecure })
+    Ok(Access {
+        password: password(role, file)?,
+        ca: sides.common.ca.clone(),
+        insecure: sides.insecure_destination,
+        jobs: usize::from(sides.common.jobs),
+    })
 }
 
 /// A password from its file, else from the environment.

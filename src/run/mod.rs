@@ -78,6 +78,7 @@ fn copy_recorded(
 ) -> Result<(Report, u64, u64)> {
     let sides = &arguments.sides;
     let (consistency, policy) = (arguments.consistency()?, arguments.policy()?);
+    let rate = arguments.rate()?;
     if let Some(recording) = recording {
         recording.announce(progress);
     }
@@ -101,7 +102,8 @@ fn copy_recorded(
         let recorded = recorded.clone();
         let influx = influx::Options { consistency, gzip: arguments.gzip };
         let writing = Writing { missing, dry_run, influx, header: header.clone(), recorded };
-        side::open_destination(target, access(sides, Role::Destination)?, writing, &pairs)
+        let access = access(sides, Role::Destination)?;
+        side::open_destination(target, access, writing, &pairs, progress)
     };
     let missing = match (arguments.create, arguments.dry_run) {
         (false, _) => Missing::Refuse,
@@ -150,6 +152,7 @@ fn copy_recorded(
         batch_rows: BATCH_ROWS,
         batch_bytes: BATCH_BYTES,
         in_flight_bytes: job.settings.memory / IN_FLIGHT_SHARE,
+        rate,
         cells,
         overwrite: arguments.overwrite,
         dry_run: arguments.dry_run,
@@ -176,7 +179,8 @@ fn copy_recorded(
     };
     let before = outcome.before;
     let report = report::of_copy(job.context(sides, progress)?, outcome, typed, stored);
-    let report = Report { created: destination.created().to_vec(), settings_differ, ..report };
+    let (created, pace) = (destination.created().to_vec(), destination.pace());
+    let report = Report { created, settings_differ, pace, ..report };
     Ok((report, before, units.len() as u64))
 }
 

@@ -124,6 +124,10 @@ impl Sink for Influx {
         Job::new(self, batch).run()
     }
 
+    fn batch_bytes_max(&self) -> usize {
+        self.client.write_bytes_max()
+    }
+
     fn close_unit(&self, _namespace: &Namespace, _window: Window) -> Result<()> {
         Ok(())
     }
@@ -224,10 +228,11 @@ impl<'a> Job<'a> {
 
     /// Sends a run of rows until it is stored, refused or cut into shorter ones.
     fn store(&mut self, run: Option<Range<usize>>) -> Result<()> {
-        let body = self.encode(run.as_ref())?;
+        let part = self.part(run.as_ref());
+        let body = self.encode(&part)?;
         let (mut slow, mut unclear) = (0, 0);
         loop {
-            let outcome = self.send(&body)?;
+            let outcome = self.send(&body, part.as_ref().len())?;
             let verdict = outcome.judge();
             slow += u32::from(verdict == Verdict::Slow);
             unclear += u32::from(matches!(verdict, Verdict::Unclear { .. }));
@@ -274,7 +279,8 @@ impl<'a> Job<'a> {
         self.attempts = Attempts::new(self.sink.client.retry());
     }
 
-    fn send(&mut self, body: &Body) -> Result<Outcome> {
+    /// Sends a body of so many bytes before compression.
+    fn send(&mut self, body: &Body, bytes: usize) -> Result<Outcome> {
         self.ack.requests += 1;
         let namespace = &self.namespace;
         let mut query =
@@ -296,22 +302,26 @@ impl<'a> Job<'a> {
             headers: &headers,
             body: Some(body.clone()),
         };
-        Ok(match self.sink.client.once(&call) {
+        Ok(match self.sink.client.write(&call, bytes, &mut self.attempts) {
             Ok(reply) => Outcome::Reply(reply),
             Err(fault) => Outcome::Fault(fault),
         })
     }
 
-    /// The body of a request for a run of rows.
-    fn encode(&self, run: Option<&Range<usize>>) -> Result<Body> {
-        let body = match (run, &self.rows) {
+    /// The lines of a run of rows.
+    fn part(&self, run: Option<&Range<usize>>) -> Body {
+        match (run, &self.rows) {
             (Some(run), Some(rows)) if !run.is_empty() => {
                 self.body.part(rows[run.start].start..rows[run.end - 1].end)
             }
             _ => self.body.clone(),
-        };
+        }
+    }
+
+    /// The body of a request for lines.
+    fn encode(&self, body: &Body) -> Result<Body> {
         if !self.sink.options.gzip {
-            return Ok(body);
+            return Ok(body.clone());
         }
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         let compressed = encoder.write_all(body.as_ref()).and_then(|()| encoder.finish());

@@ -70,6 +70,11 @@ pub trait Sink: Send + Sync {
         usize::MAX
     }
 
+    /// Bytes that a batch should not exceed, by what the place took lately.
+    fn batch_bytes_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Called after the last batch of a unit, by the thread that wrote it, before it is read back.
     ///
     /// # Errors

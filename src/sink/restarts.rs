@@ -30,7 +30,8 @@ struct Seen {
 impl Restarts {
     /// Asks the server.
     pub(super) fn look(&self, client: &Client) -> Epoch {
-        let silent = self.lock().silent;
+        // One node tells nothing of the others.
+        let silent = self.lock().silent || client.nodes() > 1;
         // A server that cannot be reached now is asked again later, and then shows what it is.
         let found = if silent { Ok(None) } else { influxql::incarnation(client) };
         let mut seen = self.lock();

@@ -15,6 +15,7 @@ mod query;
 mod resume;
 mod rows;
 mod shards;
+mod sizes;
 
 use super::{Reader, Source};
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +28,7 @@ use crate::value::FieldType;
 use crate::window::Window;
 use exact::Place;
 use query::{Query, QueryReader};
+use sizes::{Most, Sizes};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +53,7 @@ pub struct InfluxHttp {
     /// The tags that every plan of a namespace so far asked for: only those may be left to the
     /// server, whichever plan a partition is of.
     tags: Mutex<HashMap<Namespace, Vec<(String, String)>>>,
+    sizes: Sizes,
 }
 
 impl fmt::Debug for InfluxHttp {
@@ -80,11 +83,18 @@ impl InfluxHttp {
             version,
             schemas: Mutex::new(HashMap::new()),
             tags: Mutex::new(HashMap::new()),
+            sizes: Sizes::default(),
         };
         if let Some(database) = &source.database {
             source.policies(database)?;
         }
         Ok(source)
+    }
+
+    /// The same with other numbers of rows and bytes that one query may bring, about.
+    #[must_use]
+    pub fn with_query_max(self, rows: u64, bytes: u64) -> Self {
+        Self { sizes: Sizes::new(Most { rows, bytes }), ..self }
     }
 
     /// The server's version, in its own words.

@@ -17,12 +17,14 @@
 pub mod canary;
 pub mod certificates;
 pub mod disk_fault;
+pub mod forward;
 pub mod http;
 pub mod influxd;
 pub mod parrot;
 pub mod ports;
 pub mod run;
 
+pub use forward::Forward;
 pub use http::Response;
 pub use influxd::{Builder, Influxd};
 pub use run::{Gapless, Ran, Running};

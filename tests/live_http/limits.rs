@@ -100,3 +100,22 @@ fn a_server_that_runs_one_query_at_a_time_is_asked_again() {
         }
     });
 }
+
+#[test]
+fn what_is_known_to_be_large_is_read_in_parts() {
+    let influxd = filled("coordinator", "max-select-series = 0");
+    let queries = || {
+        let vars = influxd.request("GET", "/debug/vars", &[], &[]).text();
+        let vars: serde_json::Value = serde_json::from_str(&vars).expect("JSON");
+        let http = vars.as_object().expect("an object").values().find(|one| one["name"] == "httpd");
+        http.expect("statistics")["values"]["queryReq"].as_u64().expect("a count")
+    };
+    let source = source(&influxd, "d").with_query_max(ROWS as u64 / 4, 1 << 30);
+    let read = || {
+        let before = queries();
+        assert_eq!(read(&source, &scope("d", "")), expected());
+        queries() - before
+    };
+    let (first, second, third) = (read(), read(), read());
+    assert_eq!((second - first, third - first), (3, 3), "four parts in place of one");
+}

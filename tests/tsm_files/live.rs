@@ -48,6 +48,7 @@ fn source(server: &Influxd) -> InfluxHttp {
         user: None,
         password: None,
         ca: None,
+        insecure: false,
     };
     let client = Arc::new(Client::new(place, Role::Source).unwrap());
     InfluxHttp::new(client, Some(DB.into()), None).unwrap()

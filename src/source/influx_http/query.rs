@@ -2,12 +2,14 @@
 //! too much for the server.
 //!
 //! What a break cost is read again and verified ([`super::resume`]), so that every row is handed
-//! out once. A question that takes too long, or brings too much, is halved in time. It gives up
+//! out once. A question that takes too long, or brings too much, is halved in time; one that is
+//! known to bring much is asked in parts from the start ([`super::sizes`]). It gives up
 //! where breaks follow one another without a block between them, and where rows that were handed
 //! out are not there again.
 
 use super::resume::{Handed, Sum};
 use super::rows::{Expected, Named, Rows, Stop};
+use super::sizes::Size;
 use super::{EVERY_FIELD, InfluxHttp, Schema};
 use crate::block::Block;
 use crate::error::{Error, ErrorKind, Result};
@@ -85,6 +87,9 @@ struct Reply {
 /// Reads one partition.
 pub(super) struct QueryReader<'a> {
     query: Query<'a>,
+    window: Window,
+    /// What was read of it.
+    size: Size,
     schema: Arc<Schema>,
     /// The schema was asked for again because the reply held what it does not.
     refreshed: bool,
@@ -110,13 +115,17 @@ impl<'a> QueryReader<'a> {
     /// Sends the query.
     pub(super) fn start(query: Query<'a>, window: Window, schema: Arc<Schema>) -> Result<Self> {
         let attempts = Attempts::new(query.source.client.retry());
+        let parts = query.source.sizes.parts(&query.namespace, &query.measurement, window);
+        let piece = |window| Piece { window, handed: Arc::default(), depth: 0, breaks: 0 };
         let mut reader = Self {
             query,
+            window,
+            size: Size::default(),
             schema,
             refreshed: false,
             attempts,
             reply: None,
-            pieces: vec![Piece { window, handed: Arc::default(), depth: 0, breaks: 0 }],
+            pieces: parts.into_iter().rev().map(piece).collect(),
             halvings: 0,
             owed: Sum::default(),
             paid: Sum::default(),
@@ -142,6 +151,8 @@ impl<'a> QueryReader<'a> {
         }
         self.ended = true;
         if self.paid == self.owed {
+            let Query { source, namespace, measurement, .. } = &self.query;
+            source.sizes.note(namespace, measurement, self.window, self.size);
             return Ok(());
         }
         Err(self.error(
@@ -194,6 +205,7 @@ impl<'a> QueryReader<'a> {
         }
         let block = rows.flush();
         self.paid.add(rows.pass().skipped());
+        self.size.bytes += replies.offset();
         self.reply = None;
         self.attempts = Attempts::new(self.query.source.client.retry());
         Ok(block)
@@ -240,7 +252,8 @@ impl<'a> QueryReader<'a> {
         if too_much {
             return if self.may_halve(piece) { Remedy::Halve } else { Remedy::Fail };
         }
-        if !influxql::is_passing(problem) || !self.attempts.wait(None) {
+        let client = &self.query.source.client;
+        if !influxql::wait_to_ask_again(client, problem, &mut self.attempts) {
             return Remedy::Fail;
         }
         // What broke twice may be too long for what stands between.
@@ -313,6 +326,9 @@ impl<'a> QueryReader<'a> {
 impl Reader for QueryReader<'_> {
     fn next_block(&mut self) -> Result<Option<Block>> {
         let block = self.advance();
+        if let Ok(Some(block)) = &block {
+            self.size.add(block.times());
+        }
         self.ended |= block.is_err();
         block
     }
