@@ -27,6 +27,9 @@ use std::time::Duration;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the next bytes of a reply.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// One of so many parts of the time for all attempts may pass until a reply has ended, or, where it
+/// is streamed, while only a few bytes come.
+const REPLY_SHARE: u32 = 3;
 /// Most bytes that are kept of a reply which is not streamed.
 const REPLY_MAX: usize = 1 << 20;
 /// Most bytes of a server's words in a message.
@@ -374,7 +377,9 @@ impl Client {
             }
             self.finish(response).await.map(Err)
         })?;
-        Ok(response.map(|response| BodyReader::start(self.runtime.handle(), response)))
+        let handle = self.runtime.handle();
+        Ok(response
+            .map(|response| BodyReader::start(handle, response, self.retry.total / REPLY_SHARE)))
     }
 
     /// The error of a server that refused a request.
@@ -402,6 +407,10 @@ impl Client {
             (401, Some(user)) => {
                 error.with_next(format!("check {variable}: the password of {user:?}"))
             }
+            (300..=399, _) => error.with_next(format!(
+                "redirects are not followed: name the {} where it is itself",
+                self.role
+            )),
             (403, Some(user)) => error.with_next(format!(
                 "grant {user:?} what is missing, or name another user and set {variable}"
             )),
@@ -460,8 +469,13 @@ impl Client {
         }
     }
 
-    /// Reads the body, as much of it as is kept.
-    async fn finish(&self, mut response: reqwest::Response) -> Result<Reply, Fault> {
+    /// Reads the body, as much of it as is kept. Bytes that come one by one do not make it endless.
+    async fn finish(&self, response: reqwest::Response) -> Result<Reply, Fault> {
+        let whole = tokio::time::timeout(self.retry.total / REPLY_SHARE, self.read_whole(response));
+        whole.await.unwrap_or_else(|_late| Err(fault::too_slow()))
+    }
+
+    async fn read_whole(&self, mut response: reqwest::Response) -> Result<Reply, Fault> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| self.fault(&e))? {
             let room = REPLY_MAX - body.len();
@@ -475,8 +489,7 @@ impl Client {
             date: date(&response),
             version: header(&response, "x-influxdb-version").map(str::to_owned),
             retry_after: header(&response, "retry-after")
-                .and_then(|seconds| seconds.trim().parse().ok())
-                .map(Duration::from_secs),
+                .and_then(|text| retry::retry_after(text, date(&response))),
             body,
         };
         // Go's servers and nginx answer a plain request on a TLS port so.

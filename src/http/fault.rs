@@ -20,6 +20,8 @@ pub struct Fault {
 pub enum FaultKind {
     /// It will be the same next time.
     Permanent,
+    /// Nobody listens there; it may pass. Nothing was sent.
+    Refused,
     /// There is no connection; it may pass.
     Passing,
     /// The connection broke; it may pass. The request may have been carried out.
@@ -39,7 +41,8 @@ impl Fault {
     /// True where the same request may succeed later.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self.kind, FaultKind::Passing | FaultKind::Broken | FaultKind::Timeout)
+        use FaultKind::{Broken, Passing, Refused, Timeout};
+        matches!(self.kind, Refused | Passing | Broken | Timeout)
     }
 }
 
@@ -51,13 +54,22 @@ pub(super) fn plain_on_tls() -> Fault {
     }
 }
 
+/// A reply of which too little came for too long.
+pub(super) fn too_slow() -> Fault {
+    let reason = "the end of the reply did not come in time".into();
+    Fault { kind: FaultKind::Timeout, reason, next: None }
+}
+
 /// Judges an error of the transport. Before the server was `reached` once, nothing is expected to
 /// pass: the address is more likely wrong.
 pub(super) fn of(error: &reqwest::Error, server: &Server, reached: bool) -> Fault {
     if let Some(tls) = find::<rustls::Error>(error) {
         return of_tls(tls, server, reached);
     }
-    let passing = if error.is_connect() {
+    let refused = |io: &io::Error| io.kind() == io::ErrorKind::ConnectionRefused;
+    let passing = if error.is_connect() && find::<io::Error>(error).is_some_and(refused) {
+        FaultKind::Refused
+    } else if error.is_connect() {
         FaultKind::Passing
     } else if error.is_timeout() {
         FaultKind::Timeout

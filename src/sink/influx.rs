@@ -152,7 +152,7 @@ impl Outcome {
         };
         match fault.kind {
             FaultKind::Permanent => Verdict::Permanent { reason: fault.reason.clone() },
-            FaultKind::Passing => Verdict::BackOff,
+            FaultKind::Refused | FaultKind::Passing => Verdict::BackOff,
             // A server that refuses a large body may close before it was taken.
             FaultKind::Broken | FaultKind::Timeout => Verdict::Slow,
             // A server repeats its refusal, with the lines it concerns, in a header of the reply.
