@@ -147,6 +147,7 @@ fn copy_to(source: &dyn Source, reader: &dyn Source, sink: &dyn Sink, live: bool
         dry_run: false,
         overwrite: false,
         live,
+        retry_suspects: false,
         server: false,
     };
     let destination = Destination { reader: Some(reader), sink };
