@@ -5,9 +5,8 @@
 //! costs about two requests for each halving. Rows that were stored meanwhile are sent again, which
 //! changes nothing: a server keeps one value for each cell.
 //!
-//! A row of which a server dies is never sent to it twice by accident: where the server died during
-//! a request ([`death`]), the rows of that request are suspects and are not sent again with the
-//! others. Asked to try them ([`Sink::write_suspects`]), it sends them in pieces, and cuts the piece
+//! A server may die of a row. Where it died during a request, the rows of that request are suspects
+//! and are not sent again with the others. Asked to try them ([`Sink::write_suspects`]), it sends them in pieces, and cuts the piece
 //! of which the server dies again, until the row stands alone that kills it.
 //!
 //! Invariant: a row is acknowledged by the 204 of a request that held it, or refused by the reply

@@ -196,7 +196,8 @@ fn assert_suspects_are_tried_last_and_only_when_asked(back: Back) {
     let (ran, deaths) = supervised((&mut server, &mut proxy), (dir.path(), "in.lp"), alone, back);
     assert_eq!(deaths, 1, "{}", ran.describe());
     let ran = ran.expect_status(3).expect_out("50 rows were rejected");
-    ran.expect_out("next: gapless copy --retry-suspects in.lp");
+    ran.expect_out("next: gapless copy --retry-suspects in.lp")
+        .expect_err("died while it was sent 50 rows of db");
     assert_eq!(report(dir.path())["sent"]["suspects"], 50);
     assert_accounts(dir.path(), &[("resolved", 100), ("sent", 50), ("refused", 50)]);
     let report = report(dir.path());
