@@ -9,7 +9,7 @@ use crate::influxql::create;
 use crate::line::encode::Encoder;
 use crate::pipeline::{Progress, Stage};
 use crate::plan::{Filter, Held, Namespace, RpSettings, Scope};
-use crate::reject::Rejects;
+use crate::reject::{Rejected, Rejects};
 use crate::source::{Source, for_each_block};
 use crate::window::Window;
 use std::io::{self, Write};
@@ -48,7 +48,7 @@ pub fn run(
     }
     for Held { namespace, .. } in held {
         if held.len() > 1 {
-            context(namespace, &mut writer.buffer);
+            writer.buffer.extend_from_slice(namespace.context_lines().as_bytes());
         }
         let partitions = source.plan(&Scope::new(namespace, window, filter))?;
         for_each_block(source, &partitions, |block| {
@@ -65,7 +65,13 @@ pub fn run(
                         Err(unwritable) => {
                             let place = format!("{namespace}, series {series}");
                             progress.rejected(1);
-                            rejects.add(&place, &unwritable.to_string(), b"")?;
+                            rejects.add(&Rejected {
+                                namespace,
+                                point: Some((series.key(), block.times()[row])),
+                                place: &place,
+                                reason: &unwritable.to_string(),
+                                row: b"",
+                            })?;
                         }
                     }
                     if writer.buffer.len() >= BUFFER {
@@ -124,13 +130,10 @@ fn header(held: &[Held], buffer: &mut Vec<u8>) -> Result<()> {
             buffer.extend_from_slice(statement.as_bytes());
             buffer.push(b'\n');
         }
-        if statements.is_empty() {
-            let names = [&held.namespace.database, &held.namespace.retention_policy];
-            if names.into_iter().any(|name| name.trim_ascii() != name || name.contains('\n')) {
-                let what = format!("{:?} cannot be named in a comment line", held.namespace);
-                return Err(Error::from(ErrorKind::Data(what))
-                    .with_next("write one namespace at a time, with --db and --rp"));
-            }
+        if statements.is_empty() && !held.namespace.is_bare() {
+            let what = format!("{:?} cannot be named in a comment line", held.namespace);
+            return Err(Error::from(ErrorKind::Data(what))
+                .with_next("write one namespace at a time, with --db and --rp"));
         }
     }
     buffer.extend_from_slice(b"# DML\n");
@@ -156,11 +159,4 @@ fn statements(held: &Held) -> Vec<String> {
         (false, true) => known().map(|known| vec![known]),
     };
     statements.unwrap_or_default()
-}
-
-fn context(namespace: &Namespace, buffer: &mut Vec<u8>) {
-    let Namespace { database, retention_policy } = namespace;
-    let lines =
-        format!("# CONTEXT-DATABASE:{database}\n# CONTEXT-RETENTION-POLICY:{retention_policy}\n");
-    buffer.extend_from_slice(lines.as_bytes());
 }

@@ -176,6 +176,10 @@ pub struct CopyArgs {
     /// Send everything without looking at the destination, and prove nothing (exit status 3)
     #[arg(long, conflicts_with_all = ["dry_run", "overwrite"])]
     pub no_read_back: bool,
+    /// Try rows during which the destination died again, last, alone and in pieces; without it they
+    /// are rejected. It may die of them again, so that something has to start it again
+    #[arg(long)]
+    pub retry_suspects: bool,
     /// Write consistency of a cluster: any, one, quorum or all
     #[arg(long, value_name = "LEVEL")]
     pub consistency: Option<String>,

@@ -11,7 +11,7 @@ use crate::compare::Unit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::encode::Encoder;
 use crate::plan::{Filter, Namespace, Scope};
-use crate::reject::Rejects;
+use crate::reject::{Rejected, Rejects};
 use crate::series::{Printable, Series};
 use crate::source::typed::{Rule, cast};
 use crate::source::{Source, for_each_block, plan_or_nothing};
@@ -480,7 +480,10 @@ impl Conflict {
                     }
                     let line = line.strip_suffix(b"\n").unwrap_or(&line);
                     let place = format!("{}, series {series}", self.source);
-                    rejects.add(&place, &self.reason(columns[at].field_type()), line)?;
+                    let point = Some((series.key(), block.times()[row]));
+                    let reason = &self.reason(columns[at].field_type());
+                    let (namespace, place, row) = (&self.source, &place, line);
+                    rejects.add(&Rejected { namespace, point, place, reason, row })?;
                 }
             }
         }

@@ -41,6 +41,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Requests under way at once to one node, unless fewer are asked for.
 const AT_ONCE_MAX: usize = 256;
+/// One of so many parts of the time for all attempts may pass until a reply has ended, or, where it
+/// is streamed, while only a few bytes come.
+const REPLY_SHARE: u32 = 3;
 /// Most bytes that are kept of a reply which is not streamed.
 const REPLY_MAX: usize = 1 << 20;
 
@@ -413,10 +416,11 @@ impl Client {
             (401, Some(user)) => {
                 error.with_next(format!("check {variable}: the password of {user:?}"))
             }
-            (300..=399, _) => error.with_next(
-                "name the server that answers itself: a redirect is not followed, since credentials \
-                 would go with it",
-            ),
+            (300..=399, _) => error.with_next(format!(
+                "redirects are not followed, since credentials would go with them: name the {} where it \
+                 is itself",
+                self.role
+            )),
             (403, Some(user)) => error.with_next(format!(
                 "grant {user:?} what is missing, or name another user and set {variable}"
             )),
@@ -442,6 +446,12 @@ impl Client {
         self.refused(what, reply).with_next(format!(
             "the server stayed busy for {attempts} attempts: run again when it has recovered"
         ))
+    }
+
+    /// True where there are several nodes.
+    #[must_use]
+    pub fn has_nodes(&self) -> bool {
+        self.servers.len() > 1
     }
 
     fn server_of(&self, node: usize) -> &Server {
@@ -485,8 +495,18 @@ impl Client {
         }
     }
 
-    /// Reads the body, as much of it as is kept.
-    async fn finish(&self, node: usize, mut response: reqwest::Response) -> Result<Reply, Fault> {
+    /// Reads the body, as much of it as is kept. Bytes that come one by one do not make it endless.
+    async fn finish(&self, node: usize, response: reqwest::Response) -> Result<Reply, Fault> {
+        let whole =
+            tokio::time::timeout(self.retry.total / REPLY_SHARE, self.read_whole(node, response));
+        whole.await.unwrap_or_else(|_late| Err(fault::too_slow()))
+    }
+
+    async fn read_whole(
+        &self,
+        node: usize,
+        mut response: reqwest::Response,
+    ) -> Result<Reply, Fault> {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| self.fault(node, &e))? {
             let room = REPLY_MAX - body.len();
@@ -500,8 +520,7 @@ impl Client {
             date: date(&response),
             version: header(&response, "x-influxdb-version").map(str::to_owned),
             retry_after: header(&response, "retry-after")
-                .and_then(|seconds| seconds.trim().parse().ok())
-                .map(Duration::from_secs),
+                .and_then(|text| retry::retry_after(text, date(&response))),
             body,
         };
         // Go's servers and nginx answer a plain request on a TLS port so.

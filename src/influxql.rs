@@ -12,7 +12,7 @@ mod schema;
 
 pub use explain::{Touched, read_types, touched};
 pub use schema::{
-    databases, field_keys, incarnation, retention_policies, shard_groups, time_range,
+    databases, field_keys, incarnation, retention_policies, shard_groups, time_range, uptime,
 };
 
 use crate::error::{Error, ErrorKind, Result};

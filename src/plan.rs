@@ -27,6 +27,22 @@ impl Namespace {
     pub fn is_empty(&self) -> bool {
         self.database.is_empty() && self.retention_policy.is_empty()
     }
+
+    /// The comment lines by which `influx_inspect export` says where the rows behind them belong.
+    /// They hold bare names.
+    #[must_use]
+    pub fn context_lines(&self) -> String {
+        let Self { database, retention_policy } = self;
+        format!("# CONTEXT-DATABASE:{database}\n# CONTEXT-RETENTION-POLICY:{retention_policy}\n")
+    }
+
+    /// True where a reader of [`Namespace::context_lines`] finds these names in them: blanks at the
+    /// ends of a name are lost, and a line feed ends it.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        let bare = |name: &str| name.trim_ascii() == name && !name.contains('\n');
+        bare(&self.database) && bare(&self.retention_policy)
+    }
 }
 
 impl fmt::Display for Namespace {

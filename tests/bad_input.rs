@@ -264,7 +264,9 @@ fn what_the_destinations_retention_would_drop_is_counted_and_not_sent() {
         copy.stdin(input.clone()).run()
     };
     let ran = copy(&[]).expect_status(0).expect_out("IDENTICAL").expect_out("requests ");
-    let ran = ran.expect_out("cells older than").expect_out("a retention policy drops them");
+    let ran = ran
+        .expect_out("cells older than")
+        .expect_out("the retention policy of db.short drops them");
     let kept = server.count("db", "");
     assert!((2 * 117..=2 * 120).contains(&kept), "{kept}: {}", ran.describe());
 

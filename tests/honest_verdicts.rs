@@ -15,7 +15,7 @@ use gapless::line::decode::{Decoder, Item, Options as LineOptions};
 use gapless::line::key;
 use gapless::plan::{Filter, Held, Namespace, Partition, Scope};
 use gapless::reject::Rejects;
-use gapless::sink::{Ack, Batch, Sink};
+use gapless::sink::{Ack, Batch, Refusal, Sink};
 use gapless::source::{Reader, Source};
 use gapless::stop::Stop;
 use gapless::value::Value;
@@ -148,6 +148,7 @@ fn copy_to(source: &dyn Source, reader: &dyn Source, sink: &dyn Sink, live: bool
         dry_run: false,
         overwrite: false,
         live,
+        retry_suspects: false,
         server: false,
     };
     let destination = Destination { reader: Some(reader), sink };
@@ -200,6 +201,46 @@ fn a_value_that_changes_while_an_empty_destination_is_filled_arrives() {
     assert_eq!(stored, [(1, 2.0)]);
     assert_eq!((outcome.sent.lost, outcome.verified.counts.changed()), (0, 0));
     assert_eq!(outcome.verified.counts.matched, 1);
+}
+
+/// Stores everything but the row at time 1, which it refuses each time.
+#[derive(Default)]
+struct Picky {
+    stored: Memory,
+    refused: std::sync::Mutex<Vec<String>>,
+}
+
+impl Sink for Picky {
+    fn write(&self, batch: Batch) -> Result<Ack> {
+        let text = String::from_utf8(batch.body.clone()).unwrap();
+        let (bad, good): (Vec<&str>, Vec<&str>) =
+            text.lines().partition(|line| line.ends_with(" 1"));
+        let body: String = good.iter().map(|line| format!("{line}\n")).collect();
+        let ack = self.stored.write(Batch { body: body.into_bytes(), ..batch })?;
+        self.refused.lock().unwrap().extend(bad.iter().map(|line| (*line).to_owned()));
+        let refusal = |line: &&str| Refusal { line: line.as_bytes().into(), reason: "no".into() };
+        Ok(Ack { refused: bad.iter().map(refusal).collect(), ..ack })
+    }
+
+    fn close_unit(&self, _: &Namespace, _: Window) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_was_refused_is_not_sent_again_when_something_else_is() {
+    // The third point comes while the first two are sent.
+    let source = scripted(|reading| {
+        let late = if reading < 2 { None } else { Some((3, 3.0)) };
+        [(1, 1.0), (2, 2.0)].into_iter().chain(late).collect()
+    });
+    let sink = Arc::new(Picky::default());
+    let stored = Arc::clone(&sink);
+    let reader = scripted(move |_| stored.stored.0.lock().unwrap().clone());
+    let outcome = copy_to(&source, &reader, &*sink, true);
+    assert_eq!(*sink.refused.lock().unwrap(), ["m,h=a v=1.0 1"]);
+    assert_eq!((outcome.verified.counts.matched, outcome.sent.rejected), (2, 1));
+    assert_eq!((outcome.sent.cells, outcome.sent.lost), (2, 0));
 }
 
 /// A cluster that acknowledges everything and stores nothing.

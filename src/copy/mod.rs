@@ -6,31 +6,31 @@
 //! second comparison is, and only until the destination restarts: it may lose then what it had
 //! acknowledged, so that the units proven before are looked at again.
 
+mod aside;
 mod ledger;
 mod sender;
 
+use self::aside::Aside;
+pub use self::aside::SUSPECT;
 use self::ledger::{Ledger, Proven};
 use self::sender::Sender;
 use crate::compare::{self, Digest, Findings, Missing, Sides, Unit};
-use crate::digest::cell::{KeyHash, SeriesHasher};
+use crate::digest::cell::KeyHash;
 use crate::digest::set::{self, DigestSet, Leaf, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{self, Done, Journal};
-use crate::line::decode::{self, Decoder, Item};
-use crate::line::{Precision, key};
 use crate::pipeline::{self, Gate, Permit, Progress, Stage};
 use crate::plan::{Namespace, Scope};
 use crate::rate::{Limiter, Rate};
 use crate::reject::Rejects;
-use crate::series::Printable;
-use crate::sink::{Ack, Batch, Epoch, Refusal, Sink};
+use crate::sink::{Batch, Epoch, Sink};
 use crate::source::{Source, for_each_block};
 use crate::stop::Stop;
 use crate::verify;
 use std::collections::HashSet;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Pauses before a destination that lacks what it acknowledged is read again.
@@ -65,6 +65,8 @@ pub struct Options {
     pub dry_run: bool,
     /// The source takes writes while it is read.
     pub live: bool,
+    /// Rows during which the destination died are tried again, in the end and in pieces.
+    pub retry_suspects: bool,
     /// The destination is a server: it cannot open a shard again whose measurements or fields have names that are not UTF-8.
     pub server: bool,
 }
@@ -122,8 +124,10 @@ pub struct Sent {
     pub requests: u64,
     /// Write requests that were repeated.
     pub retries: u64,
-    /// Cells that the destination refused or that cannot be sent.
+    /// Cells that the destination refused or that cannot be sent, suspects among them.
     pub rejected: u64,
+    /// Rows that were rejected because the destination died while it was sent them.
+    pub suspects: u64,
     /// Cells that were acknowledged and are not there.
     pub lost: u64,
     /// Cells that the destination lost by a restart, and that were sent once more.
@@ -139,6 +143,7 @@ impl AddAssign for Sent {
         self.requests += other.requests;
         self.retries += other.retries;
         self.rejected += other.rejected;
+        self.suspects += other.suspects;
         self.lost += other.lost;
         self.repeated += other.repeated;
     }
@@ -176,7 +181,9 @@ pub fn run(
     let ledger = Mutex::new(Ledger::new(units.len(), options.compare.findings_max));
     let to_send = AtomicU64::new(0);
     let limiter = options.rate.filter(|_| !options.dry_run).map(Limiter::new);
-    let copy = Copy { source, destination, options, surroundings, gate, limiter, to_send, ledger };
+    let alone = RwLock::new(());
+    let copy =
+        Copy { source, destination, options, surroundings, gate, limiter, alone, to_send, ledger };
     surroundings.progress.units(units.len());
     let numbers: Vec<usize> = (0..units.len()).collect();
     pipeline::for_each(UNITS_OPEN.min(options.jobs), &numbers, |&at| {
@@ -195,8 +202,8 @@ struct Filled {
     /// Places that were empty and are filled by this copy: whatever stands there, it wrote. Beyond
     /// a limit they are not kept: a value that changes there meanwhile is then a conflict.
     places: HashSet<Place>,
-    /// Cells that were rejected.
-    rejected: HashSet<KeyHash>,
+    /// Cells that were not acknowledged.
+    aside: Aside,
     /// The source changed since it was sent.
     moving: bool,
     /// What was sent.
@@ -206,7 +213,7 @@ struct Filled {
 /// What the writers of a unit share.
 #[derive(Default)]
 struct Tally {
-    rejected: Mutex<HashSet<KeyHash>>,
+    aside: Mutex<Aside>,
     sent: Mutex<Sent>,
 }
 
@@ -217,6 +224,8 @@ struct Judged {
     /// Cells of places that were told apart which the destination lacks although nobody rejected
     /// them.
     left: u64,
+    /// Cells during which the destination died and which it lacks, or holds with another value.
+    suspects: HashSet<KeyHash>,
     /// The destination lacks something that was sent.
     lacks: bool,
     /// Something is to be sent, or was.
@@ -238,6 +247,8 @@ struct Copy<'a> {
     surroundings: Surroundings<'a>,
     gate: Gate,
     limiter: Option<Limiter>,
+    /// Held together by all who write, and alone by who writes what may kill the destination.
+    alone: RwLock<()>,
     /// Cells that were found to be missing so far.
     to_send: AtomicU64,
     ledger: Mutex<Ledger>,
@@ -427,9 +438,10 @@ impl Copy<'_> {
 
     fn keep(&self, sent: &mut Filled, tally: Tally) -> Result<()> {
         sent.sent += tally.sent.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let rejected = tally.rejected.into_inner();
-        sent.rejected.extend(rejected.unwrap_or_else(PoisonError::into_inner));
-        if sent.rejected.len() <= self.kept_max() {
+        sent.aside.extend(tally.aside.into_inner().unwrap_or_else(PoisonError::into_inner));
+        // Requests under way when a destination dies must not reach the limit by themselves.
+        let (rejected, suspects) = (sent.aside.rejected.len(), sent.aside.suspects.len());
+        if rejected <= self.kept_max() && suspects <= 2 * self.kept_max() {
             return Ok(());
         }
         let what = "the number of cells of one shard group that were rejected".into();
@@ -466,10 +478,14 @@ impl Copy<'_> {
     /// Compares what was sent with what is there, leaving out what was rejected.
     fn judge(&self, ours: &Digest, theirs: &Digest, unit: &Unit, sent: &Filled) -> Result<Judged> {
         let mut judged = Judged::default();
-        let drill_missing = !sent.rejected.is_empty();
+        let drill_missing = sent.aside.cells() > 0;
         judged.findings = self.compare(ours, theirs, unit, drill_missing, |missing| {
-            let left = missing.cells.difference(&sent.rejected).count() as u64;
+            let left = missing.cells.iter().filter(|cell| !sent.aside.holds(cell)).count() as u64;
             judged.left += left;
+            let differ = missing.cells.iter().chain(&missing.changed);
+            judged
+                .suspects
+                .extend(differ.filter(|cell| sent.aside.suspects.contains(cell)).copied());
             let lacks = left > 0 || !missing.places.is_empty();
             judged.lacks |= lacks;
             // What is unprovable nobody will ever see at the destination: to send it once is all
@@ -547,8 +563,7 @@ impl Copy<'_> {
                     let permit = self.gate.enter(batch.body.len());
                     push((batch, permit))
                 };
-                let mut sender =
-                    Sender::new(self, unit, (missing, sent), &tally.rejected, &mut push);
+                let mut sender = Sender::new(self, unit, (missing, sent), &tally.aside, &mut push);
                 let filter = &self.options.compare.filter;
                 let scope = Scope::new(&unit.source, unit.window, filter);
                 for_each_block(self.source, &self.source.plan(&scope)?, |block| {
@@ -559,35 +574,8 @@ impl Copy<'_> {
             },
             |(batch, _permit): (Batch, Permit<'_>)| self.write(batch, unit, &tally),
         )?;
+        self.try_suspects(unit, &tally)?;
         Ok(tally)
-    }
-
-    fn write(&self, batch: Batch, unit: &Unit, tally: &Tally) -> Result<()> {
-        let (rows, cells, bytes) = (batch.rows, batch.cells, batch.body.len() as u64);
-        if let Some(limiter) = &self.limiter
-            && !self.surroundings.stop.sleep(limiter.take(cells, bytes))
-        {
-            return Err(ErrorKind::Interrupted.into());
-        }
-        let Ack { refused, requests, retries } = self.destination.sink.write(batch)?;
-        let mut refused_cells = 0;
-        for refusal in &refused {
-            let place = format!("refused by {}", unit.destination);
-            self.surroundings.rejects.add(&place, &refusal.reason, &refusal.line)?;
-            let keys = cells_of(refusal)?;
-            refused_cells += keys.len() as u64;
-            lock(&tally.rejected).extend(keys);
-        }
-        self.surroundings.progress.done(Stage::Send, cells - refused_cells.min(cells), bytes);
-        self.surroundings.progress.retried(retries);
-        self.surroundings.progress.rejected(refused.len() as u64);
-        let mut sent = lock(&tally.sent);
-        sent.cells += cells - refused_cells.min(cells);
-        sent.rows += rows - (refused.len() as u64).min(rows);
-        sent.bytes += bytes;
-        sent.requests += requests;
-        sent.retries += retries;
-        Ok(())
     }
 
     /// Enters the unit's last comparison. What is still missing was rejected, or lost, or came to the
@@ -600,17 +588,21 @@ impl Copy<'_> {
         filled: Filled,
         epoch: Epoch,
     ) -> Result<()> {
-        let Judged { mut findings, left, .. } = judged;
-        let Filled { mut sent, rejected, moving, .. } = filled;
+        let Judged { mut findings, left, suspects, .. } = judged;
+        let Filled { mut sent, aside, moving, .. } = filled;
         if self.destination.reader.is_none() {
-            sent.rejected += rejected.len() as u64;
+            sent.suspects += self.reject_suspects(&aside, unit, &aside.suspects)?;
+            sent.rejected += aside.cells() as u64;
             findings = Findings::of_source(findings.source);
         } else if self.options.dry_run {
-            sent.rejected += rejected.len() as u64;
+            sent.rejected += aside.cells() as u64;
         } else {
             let missing = findings.counts.missing_in_destination;
-            // With rejected cells every place was told apart.
-            let left = if rejected.is_empty() { missing } else { left };
+            // With cells set aside every place was told apart.
+            let left = if aside.cells() == 0 { missing } else { left };
+            // What is there was stored, although the destination died before it said so.
+            sent.cells += (aside.suspects.len() as u64).saturating_sub(suspects.len() as u64);
+            sent.suspects += self.reject_suspects(&aside, unit, &suspects)?;
             sent.rejected += missing.saturating_sub(left);
             if moving {
                 findings.counts.missing_in_destination -= left.min(missing);
@@ -662,29 +654,4 @@ impl Copy<'_> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The cells of a row that was refused, found by decoding what was sent.
-fn cells_of(refusal: &Refusal) -> Result<Vec<KeyHash>> {
-    let mut decoder = Decoder::new(decode::Options {
-        precision: Precision::Nanoseconds,
-        default_time: None,
-        line_bytes_max: refusal.line.len() + 1,
-    });
-    decoder.feed(&refusal.line);
-    decoder.finish();
-    let mut keys = Vec::new();
-    while let Ok(Some(item)) = decoder.next_item() {
-        let Item::Row(row) = item else {
-            let line = Printable(&refusal.line);
-            return Err(
-                ErrorKind::Data(format!("a row that was sent does not decode: {line}")).into()
-            );
-        };
-        let mut hasher = SeriesHasher::new(&key::parse(row.key));
-        for (field, value) in row.fields() {
-            keys.push(hasher.field(field, value.field_type()).key(row.time));
-        }
-    }
-    Ok(keys)
 }

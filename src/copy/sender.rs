@@ -1,15 +1,16 @@
 //! Encodes the missing cells of one unit into batches; what cannot be sent goes to the reject file.
 
+use super::aside::Aside;
 use super::{BatchLimits, Copy, Filled, lock};
 use crate::block::Block;
 use crate::compare::{Missing, Unit};
-use crate::digest::cell::{KeyHash, SeriesHasher};
+use crate::digest::cell::SeriesHasher;
 use crate::digest::set::hour_of;
 use crate::error::Result;
 use crate::line::encode::Encoder;
+use crate::reject::Rejected;
 use crate::series::{Printable, Series};
 use crate::sink::Batch;
-use std::collections::HashSet;
 use std::sync::Mutex;
 
 /// Why rows with such names are not sent. Tested on 1.6.7: it acknowledges them and cannot open the
@@ -23,7 +24,7 @@ pub(super) struct Sender<'a> {
     unit: &'a Unit,
     missing: &'a Missing,
     filled: &'a Filled,
-    rejected: &'a Mutex<HashSet<KeyHash>>,
+    aside: &'a Mutex<Aside>,
     push: &'a mut dyn FnMut(Batch) -> Result<()>,
     body: Vec<u8>,
     rows: u64,
@@ -44,11 +45,11 @@ impl<'a> Sender<'a> {
         copy: &'a Copy<'a>,
         unit: &'a Unit,
         (missing, filled): (&'a Missing, &'a Filled),
-        rejected: &'a Mutex<HashSet<KeyHash>>,
+        aside: &'a Mutex<Aside>,
         push: &'a mut dyn FnMut(Batch) -> Result<()>,
     ) -> Self {
         let (body, limits) = (Vec::new(), copy.batch_limits());
-        Self { copy, unit, missing, filled, rejected, push, body, rows: 0, cells: 0, limits }
+        Self { copy, unit, missing, filled, aside, push, body, rows: 0, cells: 0, limits }
     }
 
     /// Sends what is missing of a block's rows.
@@ -107,8 +108,28 @@ impl<'a> Sender<'a> {
         (self.copy.options.server && columns.contains(&true)).then_some(columns)
     }
 
-    /// Which columns of a row are missing: nothing, all of them (`Some(None)`), or those of a mask.
+    /// Which columns of a row are to be sent: nothing, all of them (`Some(None)`), or those of a
+    /// mask. What was set aside before, in the same unit, is not sent again.
     fn wanted(
+        &self,
+        block: &Block,
+        row: usize,
+        hasher: &mut SeriesHasher,
+    ) -> Option<Option<Vec<bool>>> {
+        let missing = self.missing(block, row, hasher)?;
+        if self.filled.aside.cells() == 0 {
+            return Some(missing);
+        }
+        let time = block.times()[row];
+        let mask = block.columns().iter().enumerate().map(|(at, column)| {
+            let key = hasher.field(&column.field, column.field_type()).key(time);
+            missing.as_ref().is_none_or(|mask| mask[at]) && !self.filled.aside.holds(&key)
+        });
+        Some(Some(mask.collect()))
+    }
+
+    /// Which columns of a row the destination lacks, in the same form.
+    fn missing(
         &self,
         block: &Block,
         row: usize,
@@ -201,7 +222,7 @@ impl<'a> Sender<'a> {
             let column = &block.columns()[at];
             hasher.field(&column.field, column.field_type()).key(time)
         });
-        lock(self.rejected).extend(keys);
+        lock(self.aside).rejected.extend(keys);
         let mut line = Vec::new();
         if encoder.row(series, row, mask, &mut line).is_err() {
             line.clear();
@@ -216,6 +237,8 @@ impl<'a> Sender<'a> {
             }
         }
         self.copy.surroundings.progress.rejected(1);
-        self.copy.surroundings.rejects.add(&place, reason, line)
+        let (namespace, point) = (&self.unit.source, Some((series.key(), time)));
+        let rejected = Rejected { namespace, point, place: &place, reason, row: line };
+        self.copy.surroundings.rejects.add(&rejected)
     }
 }

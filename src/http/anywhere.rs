@@ -3,7 +3,7 @@
 use super::nodes::{Kind, Tried, Under};
 use super::reader::BodyReader;
 use super::trace::Exchange;
-use super::{Attempts, Call, Client, Fault, FaultKind, Reply, retry};
+use super::{Attempts, Call, Client, Fault, FaultKind, REPLY_SHARE, Reply, retry};
 use crate::pace::Outcome;
 
 impl Client {
@@ -13,6 +13,18 @@ impl Client {
     /// Where no whole reply came from any node.
     pub fn once(&self, call: &Call<'_>) -> Result<Reply, Fault> {
         self.send(Kind::Plain, call, &mut Attempts::new(self.retry))
+    }
+
+    /// Sends a request once, to one node and no other.
+    ///
+    /// # Errors
+    /// Where no whole reply came.
+    pub fn once_at(&self, node: usize, call: &Call<'_>) -> Result<Reply, Fault> {
+        let request = self.request(node, call);
+        self.runtime.block_on(async {
+            let response = request.send().await.map_err(|e| self.fault(node, &e))?;
+            self.finish(node, response).await
+        })
     }
 
     /// Sends a write once, to the node that has the least to do, as soon as its pace allows.
@@ -40,7 +52,15 @@ impl Client {
                 self.finish(under.node, response).await
             });
             exchange.ended(sent.as_ref());
-            let elsewhere = settle(under, &sent);
+            // What may have killed one node must not be sent to the next.
+            let broken = match &sent {
+                Ok(reply) => reply.status == 502,
+                Err(fault) => fault.kind == FaultKind::Broken,
+            };
+            let spare = broken && matches!(kind, Kind::Write(_));
+            let node = Some(under.node);
+            let sent = sent.map_err(|fault| Fault { node, ..fault });
+            let elsewhere = settle(under, &sent) && !spare;
             (sent, elsewhere)
         })
     }
@@ -70,7 +90,8 @@ impl Client {
             match sent {
                 Ok(Ok(response)) => {
                     under.answers();
-                    let reader = BodyReader::start(self.runtime.handle(), response, under);
+                    let (handle, stretch) = (self.runtime.handle(), self.retry.total / REPLY_SHARE);
+                    let reader = BodyReader::start(handle, response, under, stretch);
                     (Ok(Ok(reader)), false)
                 }
                 Ok(Err(reply)) => {

@@ -13,6 +13,8 @@ pub struct Fault {
     pub reason: String,
     /// What the operator can do.
     pub next: Option<String>,
+    /// The node that was asked, by its number, where that is known.
+    pub node: Option<usize>,
 }
 
 /// Whether a fault may pass.
@@ -20,6 +22,8 @@ pub struct Fault {
 pub enum FaultKind {
     /// It will be the same next time.
     Permanent,
+    /// Nobody listens there; it may pass. Nothing was sent.
+    Refused,
     /// There is no connection; it may pass.
     Passing,
     /// The connection broke; it may pass. The request may have been carried out.
@@ -33,13 +37,14 @@ pub enum FaultKind {
 impl Fault {
     /// A fault that will be the same next time.
     pub(super) fn permanent(reason: impl Into<String>) -> Self {
-        Self { kind: FaultKind::Permanent, reason: reason.into(), next: None }
+        Self { kind: FaultKind::Permanent, reason: reason.into(), next: None, node: None }
     }
 
     /// True where the same request may succeed later.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self.kind, FaultKind::Passing | FaultKind::Broken | FaultKind::Timeout)
+        use FaultKind::{Broken, Passing, Refused, Timeout};
+        matches!(self.kind, Refused | Passing | Broken | Timeout)
     }
 }
 
@@ -51,13 +56,22 @@ pub(super) fn plain_on_tls() -> Fault {
     }
 }
 
+/// A reply of which too little came for too long.
+pub(super) fn too_slow() -> Fault {
+    let reason = "the end of the reply did not come in time".into();
+    Fault { kind: FaultKind::Timeout, reason, next: None, node: None }
+}
+
 /// Judges an error of the transport. Before the server was `reached` once, nothing is expected to
 /// pass: the address is more likely wrong.
 pub(super) fn of(error: &reqwest::Error, server: &Server, reached: bool) -> Fault {
     if let Some(tls) = find::<rustls::Error>(error) {
         return of_tls(tls, server, reached);
     }
-    let passing = if error.is_connect() {
+    let refused = |io: &io::Error| io.kind() == io::ErrorKind::ConnectionRefused;
+    let passing = if error.is_connect() && find::<io::Error>(error).is_some_and(refused) {
+        FaultKind::Refused
+    } else if error.is_connect() {
         FaultKind::Passing
     } else if error.is_timeout() {
         FaultKind::Timeout
@@ -81,6 +95,7 @@ pub(super) fn of(error: &reqwest::Error, server: &Server, reached: bool) -> Faul
         kind: if reached { passing } else { FaultKind::Permanent },
         reason,
         next: (!reached).then(|| first_contact(error, server)),
+        node: None,
     }
 }
 

@@ -5,10 +5,15 @@ use super::nodes::Under;
 use bytes::Bytes;
 use std::fmt;
 use std::io::{self, Read};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Chunks that wait to be decoded; each is at most what a socket gave at once, well below 1 MiB.
 const CHUNKS_MAX: usize = 4;
+
+/// Fewest bytes for each stretch of waiting. A server that works on a long query is silent or sends
+/// rows by the thousand; one that sends byte after byte would never be done.
+const BYTES_MIN: usize = 4 << 10;
 
 /// A body that is being received. Dropping it cancels the request.
 ///
@@ -25,10 +30,12 @@ pub struct BodyReader {
 }
 
 impl BodyReader {
+    /// Begins to receive. Of `stretch`, a time spent in waiting, some thousand bytes are expected.
     pub(super) fn start(
         handle: &tokio::runtime::Handle,
         response: reqwest::Response,
         under: Under,
+        stretch: Duration,
     ) -> Self {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         Self {
@@ -36,7 +43,7 @@ impl BodyReader {
             chunk: Bytes::new(),
             at: 0,
             ended: false,
-            task: handle.spawn(pump(response, sender)),
+            task: handle.spawn(pump(response, sender, stretch)),
             _under: under,
         }
     }
@@ -60,9 +67,25 @@ impl BodyReader {
 }
 
 /// Passes chunks on; an empty one says that the body has ended.
-async fn pump(mut response: reqwest::Response, sender: mpsc::Sender<io::Result<Bytes>>) {
+async fn pump(
+    mut response: reqwest::Response,
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    stretch: Duration,
+) {
+    let (mut waited, mut bytes) = (Duration::ZERO, 0);
     loop {
-        let chunk = match response.chunk().await {
+        let begun = Instant::now();
+        let chunk = response.chunk().await;
+        waited += begun.elapsed();
+        bytes += chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
+        let is_late = waited > stretch && bytes < BYTES_MIN;
+        if waited > stretch {
+            (waited, bytes) = (Duration::ZERO, 0);
+        }
+        let chunk = match chunk {
+            Ok(Some(_)) if is_late => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, fault::too_slow().reason))
+            }
             Ok(Some(chunk)) if chunk.is_empty() => continue,
             Ok(chunk) => Ok(chunk.unwrap_or_default()),
             Err(error) => Err(broken(&error)),

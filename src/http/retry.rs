@@ -1,9 +1,9 @@
 //! When a request is repeated: plain data, and the waiting between attempts.
 
 use super::Reply;
-use crate::pace::{HOLD_MAX, Outcome};
+use crate::pace::Outcome;
 use std::hash::{BuildHasher, RandomState};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often and how long a request is repeated after passing failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Retry {
     pub first: Duration,
     /// Longest wait that is not the server's wish.
     pub longest: Duration,
+    /// Longest wait that a server's `Retry-After` is granted.
+    pub wish: Duration,
 }
 
 impl Default for Retry {
@@ -27,6 +29,7 @@ impl Default for Retry {
             total: Duration::from_secs(300),
             first: Duration::from_millis(200),
             longest: Duration::from_secs(30),
+            wish: Duration::from_secs(60),
         }
     }
 }
@@ -35,7 +38,7 @@ impl Retry {
     /// How long to wait after `made` attempts, or `None` where the limits are reached.
     ///
     /// Waits lie between half and the whole of the doubled time, by `jitter`, so that clients which
-    /// failed together do not return together. A server's own wish counts up to a minute.
+    /// failed together do not return together. A server's own wish counts up to [`Retry::wish`].
     #[must_use]
     pub fn delay(
         &self,
@@ -51,7 +54,7 @@ impl Retry {
             self.first.saturating_mul(1 << made.saturating_sub(1).min(20)).min(self.longest);
         let half = doubled / 2;
         let backoff = half + half.mul_f64(f64::from(jitter) / f64::from(u32::MAX));
-        let wait = backoff.max(after.unwrap_or_default().min(HOLD_MAX));
+        let wait = backoff.max(after.unwrap_or_default().min(self.wish));
         (elapsed + wait <= self.total).then_some(wait)
     }
 }
@@ -112,6 +115,20 @@ impl Attempts {
     }
 }
 
+/// How long a `Retry-After` asks to wait (RFC 9110, 10.2.3): seconds, or a date, from which the
+/// server's clock is taken off, or ours where it did not tell its own. A date that has passed asks
+/// for no wait; what is neither is no wish.
+pub(super) fn retry_after(text: &str, server_clock: Option<i64>) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_nanosecond();
+    let ours = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let now = server_clock.map_or_else(|| ours().try_into().unwrap_or(i128::MAX), i128::from);
+    Some(Duration::from_nanos(u64::try_from((date - now).max(0)).unwrap_or(u64::MAX)))
+}
+
 /// True where a reply says that the same request may succeed later.
 #[must_use]
 pub(super) fn is_passing(reply: &Reply) -> bool {
@@ -151,6 +168,7 @@ mod tests {
             total: Duration::from_secs(100),
             first: Duration::from_secs(1),
             longest: Duration::from_secs(3),
+            wish: Duration::from_secs(60),
         };
         let delay = |made, jitter| retry.delay(made, Duration::ZERO, None, jitter);
         assert_eq!(delay(1, u32::MAX), Some(Duration::from_secs(1)));
@@ -167,6 +185,7 @@ mod tests {
             total: Duration::from_secs(1),
             first: Duration::ZERO,
             longest: Duration::ZERO,
+            wish: Duration::ZERO,
         };
         let mut attempts = Attempts::new(retry);
         attempts.held(Duration::from_secs(9));
@@ -189,8 +208,31 @@ mod tests {
             retry.delay(1, elapsed, Some(Duration::from_secs(seconds)), u32::MAX)
         };
         assert_eq!(delay(7, Duration::ZERO), Some(Duration::from_secs(7)));
-        assert_eq!(delay(86_400, Duration::ZERO), Some(HOLD_MAX));
+        assert_eq!(delay(86_400, Duration::ZERO), Some(retry.wish));
         assert_eq!(delay(7, retry.total), None);
+    }
+
+    #[test]
+    fn a_retry_after_is_seconds_or_a_date_and_nothing_else() {
+        // Wed, 21 Oct 2015 07:28:00 GMT
+        let clock = Some(1_445_412_480_000_000_000);
+        let seconds = |text: &str| retry_after(text, clock).map(|wait| wait.as_secs());
+        for (text, wait) in [
+            ("0", Some(0)),
+            (" 7 ", Some(7)),
+            ("100000000000000000000", Some(u64::MAX)),
+            ("Wed, 21 Oct 2015 07:28:09 GMT", Some(9)),
+            ("Wed, 21 Oct 2015 07:27:00 GMT", Some(0)),
+            ("Tue, 21 Oct 2025 07:28:00 GMT", Some(10 * 365 * 86_400 + 3 * 86_400)),
+            ("-5", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+            ("\u{663}", None),
+        ] {
+            assert_eq!(seconds(text), wait, "{text:?}");
+        }
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT", None), Some(Duration::ZERO));
     }
 
     #[test]

@@ -4,13 +4,14 @@
 
 use super::{Fields, column, fold, namespace, quote_name, row_time, within};
 use crate::error::{ErrorKind, Result};
-use crate::http::Client;
+use crate::http::{Call, Client};
 use crate::msgpack::{Cell, Fragment, Row};
 use crate::plan::RpSettings;
 use crate::series::Printable;
 use crate::value::FieldType;
 use crate::window::Window;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 fn bytes<'a>(fragment: &Fragment, row: &'a Row, name: &str) -> Result<&'a [u8], String> {
     match column(fragment, row, name)? {
@@ -98,6 +99,47 @@ fn count(fragment: &Fragment, row: &Row, name: &str) -> Result<u32, String> {
         _ => None,
     };
     value.ok_or_else(|| format!("column {name:?} holds no count"))
+}
+
+/// How long the server has run, of several nodes the youngest; `None` where it does not say.
+///
+/// Where users are checked only an administrator may ask; what the server tells everybody about
+/// itself (`/debug/vars`) says it too, unless that is turned off.
+///
+/// # Errors
+/// Where the server cannot be asked.
+pub fn uptime(client: &Client) -> Result<Option<Duration>> {
+    let step = |found: &mut Option<i64>, fragment: &Fragment, row: &Row| {
+        let text = text(fragment, row, "uptime")?;
+        let uptime = parse_duration(&text).ok_or_else(|| format!("{text:?} is no duration"))?;
+        *found = Some(found.map_or(uptime, |other| other.min(uptime)));
+        Ok(())
+    };
+    let nanoseconds = match fold(client, "SHOW DIAGNOSTICS FOR 'system'", step) {
+        Err(error) if matches!(error.kind(), ErrorKind::Refused { status: 403, .. }) => {
+            let what = "its own variables";
+            let reply = client.call(&Call { what, path: "/debug/vars", ..Call::default() })?;
+            uptime_of(&reply.body)
+        }
+        outcome => outcome?,
+    };
+    Ok(nanoseconds.and_then(|time| u64::try_from(time).ok()).map(Duration::from_nanos))
+}
+
+/// Nanoseconds between the two times in the object `system` of a server's variables, which may be
+/// cut behind it.
+fn uptime_of(variables: &[u8]) -> Option<i64> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct System {
+        current_time: String,
+        started: String,
+    }
+    const NAME: &[u8] = b"\"system\":";
+    let object = &variables[memchr::memmem::find(variables, NAME)? + NAME.len()..];
+    let end = memchr::memchr(b'}', object)? + 1;
+    let system: System = serde_json::from_slice(&object[..end]).ok()?;
+    i64::try_from(time(&system.current_time).ok()? - time(&system.started).ok()?).ok()
 }
 
 /// A duration as Go writes it (`168h0m0s`, `1.5s`), in nanoseconds.
@@ -279,6 +321,16 @@ mod tests {
         }
         for text in ["", "1", "h", "1x", "1.2.3s", "9999999999h", "INF", "-1s"] {
             assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_age_of_a_server_is_found_in_its_variables() {
+        let system = r#"{"currentTime":"2026-11-24T19:04:17.5Z","started":"2026-11-24T19:04:14Z"}"#;
+        let variables = format!("{{\n\"system\": {system},\n\"cmdline\": [\"infl");
+        assert_eq!(uptime_of(variables.as_bytes()), Some(3_500_000_000));
+        for other in ["", "<html>", "{\"system\": {}}", "{\"system\": 7, \"x\": {}}"] {
+            assert_eq!(uptime_of(other.as_bytes()), None, "{other}");
         }
     }
 

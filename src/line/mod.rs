@@ -72,6 +72,14 @@ impl Precision {
     }
 }
 
+/// True where a text and the line feed behind it are one item of a text, whatever follows: no quote
+/// or backslash in it takes in the next line.
+#[must_use]
+pub fn ends_with_its_line(text: &[u8]) -> bool {
+    let line = [text, b"\n#"].concat();
+    split::Splitter::default().end(&line, false) == Some(text.len())
+}
+
 impl FromStr for Precision {
     type Err = Error;
 

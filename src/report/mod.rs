@@ -2,18 +2,19 @@
 //!
 //! Verdict and exit status are decided here and nowhere else.
 
+mod accounts;
 pub mod digests;
-mod expired;
 pub mod inspect;
 pub mod next;
 pub mod text;
+mod types;
 
-pub use self::expired::Expired;
+pub use self::accounts::{Accounts, Expired, ExpiredPolicy, RejectedSeries};
+pub use self::types::{TypeConflict, TypesDealtWith};
 
 use self::text::figure;
 
 use crate::compare::{CellFinding, Class, Counts, OwnedValue, PlaceFinding};
-use crate::conflicts::{Conflict, SetAside};
 use crate::copy;
 use crate::digest::node::Node;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,7 +28,7 @@ use crate::value::Value;
 use crate::verify;
 use crate::window::{Window, format_time};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -135,6 +136,9 @@ pub struct Report {
     /// server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pace: Option<http::Summary>,
+    /// What became of every cell; absent for `verify`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accounts: Option<Accounts>,
     /// Cells that were set aside for their type before anything was compared.
     #[serde(skip_serializing_if = "no_cells")]
     pub types_rejected: u64,
@@ -149,6 +153,12 @@ pub struct Report {
     pub lines: Option<line_file::Stats>,
     /// Rows that were rejected, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// Where these rows lie, up to a limit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rejected_series: Vec<RejectedSeries>,
+    /// Rejected rows of further series, and rejected lines that are no rows.
+    #[serde(skip_serializing_if = "no_cells")]
+    pub rejected_elsewhere: u64,
     /// The reject file.
     pub reject_file: Option<String>,
     /// Digest of all that the source holds in the scope.
@@ -232,25 +242,6 @@ pub struct Cell {
     pub destination: Option<String>,
 }
 
-/// A field that has another type, or more than one, in one shard group of the destination.
-#[derive(Debug, Serialize)]
-pub struct TypeConflict {
-    /// Measurement, printable.
-    pub measurement: String,
-    /// Field key, printable.
-    pub field: String,
-    /// The namespace, as the destination names it.
-    pub namespace: String,
-    /// First nanosecond of the shard group.
-    pub start: i64,
-    /// First nanosecond after it.
-    pub end: i64,
-    /// The type that stays.
-    pub kept: &'static str,
-    /// Cells of the source by the types that lose.
-    pub losing: BTreeMap<&'static str, u64>,
-}
-
 /// How long a copy may take.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Forecast {
@@ -258,34 +249,6 @@ pub struct Forecast {
     pub seconds: f64,
     /// Cells a second that the destination is assumed to take.
     pub cells_per_second: u64,
-}
-
-/// Type conflicts, and what became of their cells.
-#[derive(Debug, Default)]
-pub struct TypesDealtWith {
-    /// The conflicts.
-    pub conflicts: Vec<Conflict>,
-    /// What became of their cells.
-    pub counts: SetAside,
-    /// They stop a copy: nothing is sent.
-    pub fails: bool,
-}
-
-impl TypesDealtWith {
-    fn remark(&self) -> Option<String> {
-        let SetAside { cast, rejected } = self.counts;
-        let fields: BTreeSet<(&[u8], &[u8])> =
-            self.conflicts.iter().map(|one| (&*one.measurement, &*one.field)).collect();
-        (!self.conflicts.is_empty()).then(|| {
-            format!(
-                "{} of {} fields had a type that the destination cannot hold: {} cast, {} rejected",
-                cells(cast + rejected),
-                fields.len(),
-                figure(cast),
-                figure(rejected)
-            )
-        })
-    }
 }
 
 /// What a copy knows of what it sent.
@@ -406,11 +369,19 @@ pub fn of_copy(
     let next = match stored {
         Stored::Unseen => next::rerun(&context.command, "verify", None),
         Stored::Planned => next_of_plan(&types, sent, counts, &context),
-        _ => next_of_copy(verdict, counts, &context),
+        _ => next_of_copy(verdict, counts, sent, &context),
     };
+    let accounts = Accounts::of(
+        context.lines.as_ref(),
+        context.filtered,
+        context.expired.cells,
+        types.counts.rejected,
+        (counts, sent),
+    );
     let mut report = build("copy", context, outcome.verified, Some(sent), verdict, reasons, next);
+    report.accounts = Some(accounts);
     report.types_rejected = types.counts.rejected;
-    report.types = types.conflicts.iter().take(TYPES_MAX).map(type_conflict).collect();
+    report.types = types.conflicts.iter().take(TYPES_MAX).map(TypeConflict::of).collect();
     if stored == Stored::Planned {
         report.forecast = Some(forecast(sent.cells, report.seconds));
         if !complete {
@@ -427,18 +398,6 @@ fn forecast(cells: u64, seconds: f64) -> Forecast {
     let sending = cells as f64 / CELLS_PER_SECOND as f64;
     let rate = CELLS_PER_SECOND;
     Forecast { seconds: sending + 2.0 * seconds, cells_per_second: rate }
-}
-
-fn type_conflict(conflict: &Conflict) -> TypeConflict {
-    TypeConflict {
-        measurement: Printable(&conflict.measurement).to_string(),
-        field: Printable(&conflict.field).to_string(),
-        namespace: conflict.destination.to_string(),
-        start: conflict.group.start,
-        end: conflict.group.end,
-        kept: conflict.keep.name(),
-        losing: conflict.losing.iter().map(|(one, cells)| (one.name(), *cells)).collect(),
-    }
 }
 
 /// What carries a plan out, if there is anything to do.
@@ -459,13 +418,21 @@ fn next_of_plan(
     useful.then(|| next::without(&context.command, &["--dry-run", "-n"], option)).flatten()
 }
 
-fn next_of_copy(verdict: Verdict, counts: Counts, context: &Context) -> Option<String> {
+fn next_of_copy(
+    verdict: Verdict,
+    counts: Counts,
+    sent: copy::Sent,
+    context: &Context,
+) -> Option<String> {
     match verdict {
+        Verdict::Lost => next::rerun(&context.command, "copy", None),
+        Verdict::Incomplete if sent.suspects > 0 => {
+            next::rerun(&context.command, "copy", Some("--retry-suspects"))
+        }
         // The server would refuse another type.
         Verdict::Conflicts if counts.type_changed == 0 => {
             next::rerun(&context.command, "copy", Some("--overwrite"))
         }
-        Verdict::Lost => next::rerun(&context.command, "copy", None),
         Verdict::Incomplete if counts.unstable > 0 => next::rerun(&context.command, "copy", None),
         _ => None,
     }
@@ -499,7 +466,9 @@ fn rejected(context: &Context) -> Option<String> {
 fn incomplete(context: &Context, outcome: &verify::Outcome) -> Vec<String> {
     let counts = outcome.counts;
     let mut reasons: Vec<String> = rejected(context).into_iter().collect();
-    reasons.extend(context.expired.remark().filter(|_| context.expired.asked_for));
+    if context.expired.asked_for {
+        reasons.extend(context.expired.remarks());
+    }
     if counts.unprovable > 0 {
         let cells = cells(counts.unprovable);
         let what = "in series that queries of the server cannot show: unprovable";
@@ -531,7 +500,7 @@ fn build(
     next: Option<String>,
 ) -> Report {
     let mut not_covered = context.not_covered;
-    not_covered.extend(context.expired.remark());
+    not_covered.extend(context.expired.remarks());
     Report {
         version: 1,
         command,
@@ -550,10 +519,13 @@ fn build(
         counts: outcome.counts,
         sent,
         pace: None,
+        accounts: None,
         types_rejected: 0,
         forecast: None,
         types: Vec::new(),
         lines: context.lines,
+        rejected_series: context.rejects.series.iter().map(RejectedSeries::of).collect(),
+        rejected_elsewhere: context.rejects.elsewhere,
         rejected: context.rejects.reasons,
         reject_file: context.rejects.file.map(|file| file.display().to_string()),
         source_digest: Digest::of(outcome.source),

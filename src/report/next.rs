@@ -6,8 +6,8 @@ use std::path::Path;
 const LEFT_OUT: [&str; 2] = ["--json", "--quiet"];
 
 /// Options that only `copy` has.
-const COPY_FLAGS: [&str; 6] =
-    ["--create", "--overwrite", "--gzip", "--no-read-back", "--dry-run", "-n"];
+const COPY_FLAGS: [&str; 7] =
+    ["--create", "--overwrite", "--gzip", "--no-read-back", "--retry-suspects", "--dry-run", "-n"];
 /// Options that only `copy` has, with a value.
 const COPY_VALUES: [&str; 3] = ["--consistency", "--journal", "--on-type-conflict"];
 

@@ -196,14 +196,17 @@ impl Job {
         &mut self,
         pairs: &mut [Pair],
         floor: impl Fn(&Pair) -> Option<i64>,
+        progress: &Meter,
     ) -> Result<()> {
         for pair in pairs.iter_mut().filter(|pair| !pair.source_lacks) {
             let Some(floor) = floor(pair) else { continue };
             let below = Window { start: Window::ALL.start, end: floor };
             let Some(below) = below.intersect(pair.window) else { continue };
             let (source, namespace) = (&*self.side.source, &pair.source.namespace);
-            self.expired.cells += compare::count(source, namespace, below, &self.settings.filter)?;
-            self.expired.floor = self.expired.floor.max(Some(floor));
+            let cells = compare::count(source, namespace, below, &self.settings.filter)?;
+            if let Some(remark) = self.expired.add(&pair.destination, floor, cells) {
+                progress.warn(&remark);
+            }
             pair.window.start = floor.min(pair.window.end);
         }
         Ok(())
@@ -331,7 +334,7 @@ impl Job {
             lines: self.side.lines.clone(),
             rejects: self.rejects.finish()?,
             elapsed: progress.elapsed(),
-            expired: self.expired,
+            expired: self.expired.clone(),
             insecure: self.insecure.iter().map(ToString::to_string).collect(),
         })
     }

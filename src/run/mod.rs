@@ -120,9 +120,9 @@ fn copy_recorded(
     units::resolve(&mut pairs, &held)?;
     let settings_differ = side::settings_that_differ(&pairs, &held);
     side::refuse_same_place(source, target, &pairs)?;
-    job.leave_out_expired(&mut pairs, |pair| {
-        floor(units::settings_of(&held, &pair.destination), destination.clock())
-    })?;
+    let kept_from =
+        |pair: &Pair| floor(units::settings_of(&held, &pair.destination), destination.clock());
+    job.leave_out_expired(&mut pairs, kept_from, progress)?;
     let units = job.units(&pairs, destination.reader(), |pair| {
         Ok(if destination.is_server() { grid(&held, pair) } else { Grid { duration: DAY } })
     })?;
@@ -157,6 +157,7 @@ fn copy_recorded(
         overwrite: arguments.overwrite,
         dry_run: arguments.dry_run,
         live: job.side.clock.is_some(),
+        retry_suspects: arguments.retry_suspects,
         server: destination.is_server(),
     };
     let source = Typed::new(&*job.side.source, conflicts::rules(&typed.conflicts, policy));
@@ -281,10 +282,11 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     let settings_differ = side::settings_that_differ(&pairs, &held);
     side::refuse_same_place(&source, &target, &pairs)?;
     let ours = job.side.clock;
-    job.leave_out_expired(&mut pairs, |pair| {
+    let kept_from = |pair: &Pair| {
         let there = floor(units::settings_of(&held, &pair.destination), destination.clock);
         there.max(floor(pair.source.settings.as_ref(), ours))
-    })?;
+    };
+    job.leave_out_expired(&mut pairs, kept_from, progress)?;
     let units = job.units(&pairs, Some(reader), |pair| Ok(grid(&held, pair)))?;
     if let (Some(ours), Some(theirs)) = job.cells(&pairs, Some(reader)) {
         progress.expect(Stage::Verify, ours + theirs);

@@ -5,9 +5,15 @@
 //! costs about two requests for each halving. Rows that were stored meanwhile are sent again, which
 //! changes nothing: a server keeps one value for each cell.
 //!
+//! A server may die of a row. Where it died during a request, the rows of that request are suspects
+//! and are not sent again with the others. Asked to try them ([`Sink::write_suspects`]), it sends them in pieces, and cuts the piece
+//! of which the server dies again, until the row stands alone that kills it.
+//!
 //! Invariant: a row is acknowledged by the 204 of a request that held it, or refused by the reply
 //! to a request that held it alone; or, behind [`REQUESTS_MAX`] requests for one batch, by the reply
 //! to a request that held it among others, which its reason says.
+
+mod death;
 
 use super::refusal::{self, Verdict};
 use super::restarts::Restarts;
@@ -21,7 +27,8 @@ use crate::window::Window;
 use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// Requests for one batch after which rows are not tried alone: enough to refuse each of 16,384.
 pub const REQUESTS_MAX: u64 = 32_768;
@@ -29,6 +36,13 @@ pub const REQUESTS_MAX: u64 = 32_768;
 const TRIES_BEFORE_SPLIT: u32 = 2;
 /// Rows of a batch that may fail a server in a way that is not known while it stores no other.
 const UNCLEAR_MAX: u32 = 8;
+/// Pieces into which suspects are cut: a piece that is stored costs a request, one that kills the
+/// server a restart.
+const PIECES: usize = 32;
+/// Times that a server may die of suspects before the rest is not tried.
+const DEATHS_MAX: u32 = 64;
+/// Why a row is refused of which the server died.
+const KILLS: &str = "the server died each time that this row was sent, in the end alone";
 /// Added to the reason of rows that were refused among others.
 const NOT_ALONE: &str = " (not tried alone: too many rows of this batch were refused)";
 
@@ -92,6 +106,8 @@ pub struct Influx {
     /// It is a node of a cluster.
     cluster: bool,
     restarts: Restarts,
+    /// Times that the server died of suspects.
+    deaths: AtomicU32,
 }
 
 impl Influx {
@@ -102,8 +118,8 @@ impl Influx {
     pub fn new(client: Arc<Client>, options: Options) -> Result<Self> {
         // InfluxDB Enterprise says `1.8.10-c1.8.10`.
         let cluster = influxql::ping(&client)?.contains("-c");
-        let restarts = Restarts::default();
-        Ok(Self { client, options, requests_max: REQUESTS_MAX, cluster, restarts })
+        let (restarts, deaths) = (Restarts::default(), AtomicU32::new(0));
+        Ok(Self { client, options, requests_max: REQUESTS_MAX, cluster, restarts, deaths })
     }
 
     /// The same with another number in the place of [`REQUESTS_MAX`].
@@ -121,7 +137,11 @@ impl Influx {
 
 impl Sink for Influx {
     fn write(&self, batch: Batch) -> Result<Ack> {
-        Job::new(self, batch).run()
+        Job::new(self, batch, false).run()
+    }
+
+    fn write_suspects(&self, batch: Batch) -> Result<Ack> {
+        Job::new(self, batch, true).run()
     }
 
     fn batch_bytes_max(&self) -> usize {
@@ -156,7 +176,7 @@ impl Outcome {
         };
         match fault.kind {
             FaultKind::Permanent => Verdict::Permanent { reason: fault.reason.clone() },
-            FaultKind::Passing => Verdict::BackOff,
+            FaultKind::Refused | FaultKind::Passing => Verdict::BackOff,
             // A server that refuses a large body may close before it was taken.
             FaultKind::Broken | FaultKind::Timeout => Verdict::Slow,
             // A server repeats its refusal, with the lines it concerns, in a header of the reply.
@@ -179,6 +199,22 @@ impl Outcome {
             Self::Fault(_) => None,
         }
     }
+
+    /// True where the connection to the server broke, here or behind a proxy, after the request was
+    /// begun.
+    fn node(&self) -> Option<usize> {
+        match self {
+            Self::Reply(_) => None,
+            Self::Fault(fault) => fault.node,
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        match self {
+            Self::Reply(reply) => reply.status == 502,
+            Self::Fault(fault) => fault.kind == FaultKind::Broken,
+        }
+    }
 }
 
 /// One batch being stored.
@@ -194,6 +230,8 @@ struct Job<'a> {
     /// Attempts since the server last answered with a decision.
     attempts: Attempts,
     ack: Ack,
+    /// The server died of these rows before.
+    suspect: bool,
     /// A request of this batch was acknowledged.
     stored: bool,
     /// Rows that were refused for an unknown reason.
@@ -203,7 +241,7 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    fn new(sink: &'a Influx, batch: Batch) -> Self {
+    fn new(sink: &'a Influx, batch: Batch, suspect: bool) -> Self {
         Self {
             sink,
             what: format!("a write to {}", batch.namespace),
@@ -213,6 +251,7 @@ impl<'a> Job<'a> {
             todo: vec![None],
             attempts: Attempts::new(sink.client.retry()),
             ack: Ack::default(),
+            suspect,
             stored: false,
             unclear: 0,
             unclear_status: 0,
@@ -220,6 +259,11 @@ impl<'a> Job<'a> {
     }
 
     fn run(mut self) -> Result<Ack> {
+        if self.suspect && self.is_long(None) {
+            self.todo.clear();
+            let all = 0..self.rows().len();
+            self.cut(all, PIECES);
+        }
         while let Some(run) = self.todo.pop() {
             self.store(run)?;
         }
@@ -228,11 +272,19 @@ impl<'a> Job<'a> {
 
     /// Sends a run of rows until it is stored, refused or cut into shorter ones.
     fn store(&mut self, run: Option<Range<usize>>) -> Result<()> {
-        let part = self.part(run.as_ref());
-        let body = self.encode(&part)?;
+        let lines = self.lines(run.as_ref());
+        let body = self.encode(&lines)?;
         let (mut slow, mut unclear) = (0, 0);
         loop {
-            let outcome = self.send(&body, part.as_ref().len())?;
+            let begun = Instant::now();
+            let outcome = self.send(&body, lines.as_ref().len())?;
+            if outcome.is_broken()
+                && death::died(&self.sink.client, outcome.node(), begun, &mut self.attempts)?
+            {
+                self.decided();
+                self.set_aside(run);
+                return Ok(());
+            }
             let verdict = outcome.judge();
             slow += u32::from(verdict == Verdict::Slow);
             unclear += u32::from(matches!(verdict, Verdict::Unclear { .. }));
@@ -309,7 +361,7 @@ impl<'a> Job<'a> {
     }
 
     /// The lines of a run of rows.
-    fn part(&self, run: Option<&Range<usize>>) -> Body {
+    fn lines(&self, run: Option<&Range<usize>>) -> Body {
         match (run, &self.rows) {
             (Some(run), Some(rows)) if !run.is_empty() => {
                 self.body.part(rows[run.start].start..rows[run.end - 1].end)
@@ -354,9 +406,29 @@ impl<'a> Job<'a> {
             }
             return;
         }
-        let middle = run.start + run.len() / 2;
-        self.todo.push(Some(middle..run.end));
-        self.todo.push(Some(run.start..middle));
+        self.cut(run, 2);
+    }
+
+    /// Has a run sent next in parts.
+    fn cut(&mut self, run: Range<usize>, parts: usize) {
+        let length = run.len().div_ceil(parts).max(1);
+        let starts = run.clone().step_by(length).rev();
+        self.todo.extend(starts.map(|start| Some(start..run.end.min(start + length))));
+    }
+
+    /// Does with a run what is to be done when the server died of it.
+    fn set_aside(&mut self, run: Option<Range<usize>>) {
+        let is_long = self.is_long(run.as_ref());
+        let deaths = &self.sink.deaths;
+        if !self.suspect || deaths.fetch_add(1, Ordering::Relaxed) >= DEATHS_MAX {
+            let lines = self.lines(run.as_ref());
+            self.ack.suspects.extend_from_slice(lines.as_ref());
+        } else if is_long {
+            let all = self.rows().len();
+            self.cut(run.unwrap_or(0..all), PIECES);
+        } else {
+            self.refuse(run.map_or(0, |run| run.start), KILLS.into());
+        }
     }
 
     fn refuse(&mut self, row: usize, reason: String) {

@@ -36,11 +36,14 @@ pub struct Refusal {
     pub reason: String,
 }
 
-/// What became of a batch: every row is acknowledged or refused.
+/// What became of a batch: every row is acknowledged, refused or suspect.
 #[derive(Debug, Default)]
 pub struct Ack {
     /// Rows that were refused, each alone.
     pub refused: Vec<Refusal>,
+    /// Lines of the rows during which the destination died: they are stored or not, and one of them
+    /// may be what killed it.
+    pub suspects: Vec<u8>,
     /// Requests that were needed.
     pub requests: u64,
     /// Requests that were repeated after a passing failure.
@@ -59,11 +62,22 @@ pub struct Epoch {
 
 /// A place that stores batches. Shared by worker threads.
 pub trait Sink: Send + Sync {
-    /// Stores a batch and waits for the answer. Writing the same batch again does no harm.
+    /// Stores a batch and waits for the answer. Writing the same batch again does no harm, so that
+    /// a write whose answer is lost is repeated: a place that would keep both has to look which of
+    /// the rows it has, here, before it repeats one.
     ///
     /// # Errors
     /// Where the batch could not be stored and no row of it is to blame.
     fn write(&self, batch: Batch) -> Result<Ack>;
+
+    /// Stores rows that are [`Ack::suspects`], in pieces, while nothing else is written. What the
+    /// place dies of again is refused.
+    ///
+    /// # Errors
+    /// As [`Sink::write`].
+    fn write_suspects(&self, batch: Batch) -> Result<Ack> {
+        self.write(batch)
+    }
 
     /// Most threads that may write to one unit at once.
     fn writers_max(&self) -> usize {

@@ -54,6 +54,8 @@ pub struct Options {
 pub struct Stats {
     /// Rows decoded, those that were left out among them.
     pub rows: u64,
+    /// Cells of the rows that were taken, those that a later line replaced among them.
+    pub cells: u64,
     /// Cells that a later line replaced.
     pub superseded: u64,
     /// Rows outside the window.

@@ -224,6 +224,15 @@ impl Influxd {
         })
     }
 
+    /// True where the server is not running: it was stopped, or has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        let ended = |child: &mut Child| child.try_wait().expect("the state of influxd").is_some();
+        if self.child.as_mut().is_some_and(ended) {
+            self.child = None;
+        }
+        self.child.is_none()
+    }
+
     /// Kills the server (SIGKILL), as a power cut would, and waits.
     pub fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -110,9 +110,12 @@ fn a_server_that_stays_busy_is_given_up() {
 
 #[test]
 fn a_connection_that_breaks_is_no_acknowledgement() {
-    let script = script(vec![pong(), b"HTTP/1.1 2".to_vec(), pong()]);
+    // Behind the break it is asked whether it lives, and how long, which it tells nobody.
+    let denied = reply("403 Forbidden", "", br#"{"error":"error authorizing query"}"#);
+    let absent = reply("404 Not Found", "", b"");
+    let script = script(vec![pong(), b"HTTP/1.1 2".to_vec(), pong(), denied, absent, pong()]);
     let ack = scripted_sink(&script).write(batch("d", &lines(3))).unwrap();
-    assert_eq!((ack.requests, ack.retries), (2, 1));
+    assert_eq!((ack.requests, ack.retries, ack.suspects.len()), (2, 1, 0));
 }
 
 #[test]

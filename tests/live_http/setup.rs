@@ -35,6 +35,7 @@ pub(crate) const IMPATIENT: Retry = Retry {
     total: Duration::from_secs(20),
     first: Duration::from_millis(20),
     longest: Duration::from_millis(200),
+    wish: Duration::from_secs(60),
 };
 
 pub(crate) fn client_of(server: Server, role: Role) -> Arc<Client> {

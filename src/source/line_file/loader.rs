@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{self, Bad, Decoder, Item, Row};
 use crate::line::{key, places::Places};
 use crate::plan::Namespace;
-use crate::reject::Rejects;
+use crate::reject::{Rejected, Rejects};
 use crate::series::Printable;
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZero;
@@ -292,12 +292,15 @@ impl<'a> Loader<'a> {
         if row.dropped_time_field {
             let reason = "a field called time is dropped by the server; the other fields were kept";
             self.stats.rejected += 1;
-            self.rejects.add(&place(), reason, row.text)?;
+            let (namespace, point) = (&self.context.namespace, Some((row.key, row.time)));
+            let place = &place();
+            self.rejects.add(&Rejected { namespace, point, place, reason, row: row.text })?;
         }
         if !self.options.window.contains(row.time) {
             self.stats.outside_window += 1;
             return Ok(());
         }
+        self.stats.cells += row.fields().len() as u64;
         let at = self.places.log_of(row).unwrap_or_else(|| self.log_of(row.key));
         let Measurement { log, used, .. } = &mut self.logs[at];
         let added = self.places.append(row, at, log);
@@ -422,7 +425,8 @@ impl<'a> Loader<'a> {
     fn reject(&mut self, place: &str, reason: &str, text: &[u8]) -> Result<()> {
         self.stats.rejected += 1;
         self.warned(&format!("{place}: rejected: {reason}"));
-        self.rejects.add(place, reason, text)
+        let namespace = &self.context.namespace;
+        self.rejects.add(&Rejected { namespace, point: None, place, reason, row: text })
     }
 
     fn warned(&mut self, text: &str) {
