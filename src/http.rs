@@ -448,12 +448,6 @@ impl Client {
         ))
     }
 
-    /// True where there are several nodes.
-    #[must_use]
-    pub fn has_nodes(&self) -> bool {
-        self.servers.len() > 1
-    }
-
     fn server_of(&self, node: usize) -> &Server {
         &self.servers[node].0
     }

@@ -2,14 +2,29 @@
 
 use crate::error::{ErrorKind, Result};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How often a pause looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(50);
 /// Exit status of a command that was interrupted and can be resumed.
 pub const INTERRUPTED: u8 = 130;
+
+/// What the signals raise: waits deep inside look at it.
+static SIGNALLED: OnceLock<Stop> = OnceLock::new();
+
+/// Waits, at most until a signal asks for an end. True where the whole time has passed.
+#[must_use]
+pub fn pause(time: Duration) -> bool {
+    match SIGNALLED.get() {
+        Some(stop) => stop.sleep(time),
+        None => {
+            std::thread::sleep(time);
+            true
+        }
+    }
+}
 
 /// Whether the operator asked for an end. Clones share one flag.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +49,7 @@ impl Stop {
             )?;
             signal_hook::flag::register(signal, flag)?;
         }
-        Ok(stop)
+        Ok(SIGNALLED.get_or_init(|| stop).clone())
     }
 
     /// Asks for an end.

@@ -196,7 +196,8 @@ fn rows_that_a_comment_swallows_are_rejected() {
     assert_eq!((read.stats.rows, read.stats.rejected), (2, 2), "{}", read.rejects);
     assert_eq!(read.held(), ["(unnamed): m 1", "d: m 1"]);
     let expected = "# in.lp, line 4: reason 1: a quote in a comment swallows the lines that \
-                    follow, as it does on a server\nm v=2 2\n# in.lp, line 6: reason 1\n\
+                    follow, as it does on a server\n# CONTEXT-DATABASE:d\n\
+                    # CONTEXT-RETENTION-POLICY:\nm v=2 2\n# in.lp, line 6: reason 1\n\
                     m s='p\nq' 3\n";
     assert_eq!(read.rejects, expected.replace('\'', "\""));
 }

@@ -46,6 +46,11 @@ impl Aside {
         self.untold.extend(other.untold);
     }
 
+    /// Bytes of the lines that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.untold.iter().map(Vec::len).sum()
+    }
+
     /// Number of cells.
     pub(super) fn cells(&self) -> usize {
         self.rejected.len() + self.suspects.len()
@@ -80,6 +85,7 @@ impl Copy<'_> {
     /// Stores a batch and sets aside what is not acknowledged.
     pub(super) fn write(&self, batch: Batch, unit: &Unit, tally: &Tally) -> Result<()> {
         let size = Size::of(&batch);
+        self.keep_to_rate(size)?;
         let ack = {
             let _with_others = self.alone.read().unwrap_or_else(PoisonError::into_inner);
             self.destination.sink.write(batch)?
@@ -92,6 +98,18 @@ impl Copy<'_> {
         Ok(())
     }
 
+    /// Waits for as long as the rate asks for.
+    fn keep_to_rate(&self, size: Size) -> Result<()> {
+        match &self.limiter {
+            Some(limiter)
+                if !self.surroundings.stop.sleep(limiter.take(size.cells, size.bytes)) =>
+            {
+                Err(ErrorKind::Interrupted.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Sends the rows that were kept, while nothing else is sent.
     pub(super) fn try_suspects(&self, unit: &Unit, tally: &Tally) -> Result<()> {
         let held = std::mem::take(&mut lock(&tally.aside).held);
@@ -101,6 +119,7 @@ impl Copy<'_> {
         let _alone = self.alone.write().unwrap_or_else(PoisonError::into_inner);
         for batch in held {
             let size = Size::of(&batch);
+            self.keep_to_rate(size)?;
             let ack = self.destination.sink.write_suspects(batch)?;
             self.account(ack, size, unit, tally, false)?;
         }
@@ -112,6 +131,7 @@ impl Copy<'_> {
     fn account(&self, ack: Ack, size: Size, unit: &Unit, tally: &Tally, hold: bool) -> Result<()> {
         let refused = self.set_refused_aside(&ack.refused, unit, &tally.aside)?;
         let suspects = self.set_suspects_aside(ack.suspects, unit, &tally.aside, hold)?;
+        self.bound(&lock(&tally.aside))?;
         let less = |all: u64, one: u64, other: u64| all.saturating_sub(one + other);
         let cells = less(size.cells, refused.cells, suspects.cells);
         self.surroundings.progress.done(Stage::Send, cells, size.bytes);

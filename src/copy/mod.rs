@@ -27,7 +27,7 @@ use crate::sink::{Batch, Epoch, Sink};
 use crate::source::{Source, for_each_block};
 use crate::stop::Stop;
 use crate::verify;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
@@ -182,8 +182,19 @@ pub fn run(
     let to_send = AtomicU64::new(0);
     let limiter = options.rate.filter(|_| !options.dry_run).map(Limiter::new);
     let alone = RwLock::new(());
-    let copy =
-        Copy { source, destination, options, surroundings, gate, limiter, alone, to_send, ledger };
+    let suspects = Mutex::default();
+    let copy = Copy {
+        source,
+        destination,
+        options,
+        surroundings,
+        gate,
+        limiter,
+        alone,
+        to_send,
+        ledger,
+        suspects,
+    };
     surroundings.progress.units(units.len());
     let numbers: Vec<usize> = (0..units.len()).collect();
     pipeline::for_each(UNITS_OPEN.min(options.jobs), &numbers, |&at| {
@@ -252,6 +263,9 @@ struct Copy<'a> {
     /// Cells that were found to be missing so far.
     to_send: AtomicU64,
     ledger: Mutex<Ledger>,
+    /// What was suspect in units that are done, by their number: it is not sent again if they are done
+    /// once more.
+    suspects: Mutex<HashMap<usize, HashSet<KeyHash>>>,
 }
 
 impl Copy<'_> {
@@ -260,7 +274,7 @@ impl Copy<'_> {
         let done = self.surroundings.journal.and_then(|journal| journal.done(unit));
         let epoch = self.destination.sink.epoch();
         let Some(done) = done else { return self.unit(at, unit) };
-        if !self.is_still_there(unit, &done, &epoch)? {
+        if !self.is_still_there(unit, &done, &epoch)? || !self.is_still_so(unit, &done)? {
             return self.unit(at, unit);
         }
         let proven = Proven {
@@ -276,8 +290,18 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// True where the destination holds what an earlier run saw in it. It is read, unless it is
-    /// known not to have restarted since.
+    /// True where the source holds what it held when an earlier run proved the unit. A file is known by
+    /// its checksum; of a server that takes writes only reading tells.
+    fn is_still_so(&self, unit: &Unit, done: &Done) -> Result<bool> {
+        if !self.options.live {
+            return Ok(true);
+        }
+        let ours = self.digest(Stage::Read, self.source, &unit.source, unit)?;
+        Ok(ours.set.total() == done.source_digest)
+    }
+
+    /// True where the destination holds what an earlier run saw in it. A server is read: it may have
+    /// restarted, and somebody may have deleted what was there.
     fn is_still_there(&self, unit: &Unit, done: &Done, epoch: &Epoch) -> Result<bool> {
         let sink = self.destination.sink;
         if let Some(stored) = &done.stored
@@ -285,7 +309,7 @@ impl Copy<'_> {
         {
             return Ok(false);
         }
-        if epoch.name.is_some() && epoch.name == done.incarnation {
+        if !self.options.server && epoch.name.is_some() && epoch.name == done.incarnation {
             return Ok(true);
         }
         let theirs = self.digest_destination(unit)?;
@@ -331,6 +355,7 @@ impl Copy<'_> {
         let mut epoch = sink.epoch();
         let mut theirs = self.digest_destination(unit)?;
         let mut sent = Filled::default();
+        sent.aside.suspects = lock(&self.suspects).get(&at).cloned().unwrap_or_default();
         let mut judged = self.send_missing(&ours, &theirs, unit, &mut sent)?;
         sent.sent.already_there += judged.findings.counts.matched;
         let (mut rounds, mut restarts) = (1, 0);
@@ -439,9 +464,17 @@ impl Copy<'_> {
     fn keep(&self, sent: &mut Filled, tally: Tally) -> Result<()> {
         sent.sent += tally.sent.into_inner().unwrap_or_else(PoisonError::into_inner);
         sent.aside.extend(tally.aside.into_inner().unwrap_or_else(PoisonError::into_inner));
+        self.bound(&sent.aside)
+    }
+
+    /// Keeps what is set aside within memory.
+    fn bound(&self, aside: &Aside) -> Result<()> {
         // Requests under way when a destination dies must not reach the limit by themselves.
-        let (rejected, suspects) = (sent.aside.rejected.len(), sent.aside.suspects.len());
-        if rejected <= self.kept_max() && suspects <= 2 * self.kept_max() {
+        let (rejected, suspects) = (aside.rejected.len(), aside.suspects.len());
+        if rejected <= self.kept_max()
+            && suspects <= 2 * self.kept_max()
+            && aside.bytes() <= 4 * self.options.in_flight_bytes
+        {
             return Ok(());
         }
         let what = "the number of cells of one shard group that were rejected".into();
@@ -590,6 +623,9 @@ impl Copy<'_> {
     ) -> Result<()> {
         let Judged { mut findings, left, suspects, .. } = judged;
         let Filled { mut sent, aside, moving, .. } = filled;
+        if !aside.suspects.is_empty() {
+            lock(&self.suspects).insert(at, aside.suspects.clone());
+        }
         if self.destination.reader.is_none() {
             sent.suspects += self.reject_suspects(&aside, unit, &aside.suspects)?;
             sent.rejected += aside.cells() as u64;

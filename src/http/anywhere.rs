@@ -3,7 +3,7 @@
 use super::nodes::{Kind, Tried, Under};
 use super::reader::BodyReader;
 use super::trace::Exchange;
-use super::{Attempts, Call, Client, Fault, FaultKind, REPLY_SHARE, Reply, retry};
+use super::{Attempts, Call, Client, Fault, FaultKind, REPLY_SHARE, Reply, Retry, retry};
 use crate::pace::Outcome;
 
 impl Client {
@@ -60,7 +60,7 @@ impl Client {
             let spare = broken && matches!(kind, Kind::Write(_));
             let node = Some(under.node);
             let sent = sent.map_err(|fault| Fault { node, ..fault });
-            let elsewhere = settle(under, &sent) && !spare;
+            let elsewhere = settle(under, &sent, self.retry) && !spare;
             (sent, elsewhere)
         })
     }
@@ -96,12 +96,12 @@ impl Client {
                 }
                 Ok(Err(reply)) => {
                     let refused = Ok(reply);
-                    let elsewhere = settle(under, &refused);
+                    let elsewhere = settle(under, &refused, self.retry);
                     (refused.map(Err), elsewhere)
                 }
                 Err(fault) => {
                     let failed = Err(fault);
-                    let elsewhere = settle(under, &failed);
+                    let elsewhere = settle(under, &failed, self.retry);
                     (failed.map(Err), elsewhere)
                 }
             }
@@ -130,10 +130,10 @@ impl Client {
 }
 
 /// Notes how a request ended; true where another node may do better.
-fn settle(under: Under, sent: &Result<Reply, Fault>) -> bool {
+fn settle(under: Under, sent: &Result<Reply, Fault>, retry: Retry) -> bool {
     match sent {
         Ok(reply) => {
-            under.end(&retry::outcome(reply));
+            under.end(&retry::outcome(reply, retry));
             matches!(reply.status, 429 | 502 | 503)
         }
         Err(fault) if fault.kind == FaultKind::Unreadable => {

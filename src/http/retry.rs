@@ -2,6 +2,7 @@
 
 use super::Reply;
 use crate::pace::Outcome;
+use crate::stop;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -109,9 +110,8 @@ impl Attempts {
             return false;
         };
         tracing::debug!(attempt = self.made + 1, wait_s = wait.as_secs_f64(), "waits to ask again");
-        std::thread::sleep(wait);
         self.made += 1;
-        true
+        stop::pause(wait)
     }
 }
 
@@ -142,17 +142,18 @@ pub(super) fn is_passing(reply: &Reply) -> bool {
     }
 }
 
-/// What a reply says of the pace.
-pub(super) fn outcome(reply: &Reply) -> Outcome {
+/// What a reply says of the pace; a server's wish counts up to `retry.wish`.
+pub(super) fn outcome(reply: &Reply, retry: Retry) -> Outcome {
     let why = || reply.status.to_string();
+    let after = reply.retry_after.map(|after| after.min(retry.wish));
     match reply.status {
         413 => Outcome::TooLarge,
         408 | 504 => Outcome::Slow { why: why() },
         500 if reply.words() == "timeout" => Outcome::Slow { why: "timeout".into() },
         500 if reply.words().contains("cache-max-memory-size exceeded") => {
-            Outcome::Busy { why: "cache".into(), after: reply.retry_after }
+            Outcome::Busy { why: "cache".into(), after }
         }
-        429 | 502 | 503 => Outcome::Busy { why: why(), after: reply.retry_after },
+        429 | 502 | 503 => Outcome::Busy { why: why(), after },
         _ => Outcome::Answered,
     }
 }
@@ -268,7 +269,11 @@ mod tests {
             (500, "retention policy not found: timeout", Outcome::Answered),
         ] {
             let body = format!("{{\"error\":\"{words}\"}}");
-            assert_eq!(outcome(&reply(status, &body)), expected, "{status} {words}");
+            assert_eq!(
+                outcome(&reply(status, &body), Retry::default()),
+                expected,
+                "{status} {words}"
+            );
         }
     }
 

@@ -41,7 +41,8 @@ pub fn databases(client: &Client) -> Result<Vec<String>> {
 }
 
 /// By what one run of the server is known from the next: its process and when it started. `None`
-/// where it does not say, which it does to administrators only.
+/// where it does not say. To administrators it does, and to everybody by `/debug/vars` unless that is
+/// turned off.
 ///
 /// # Errors
 /// Where the server cannot be reached.
@@ -58,8 +59,11 @@ pub fn incarnation(client: &Client) -> Result<Option<String>> {
         });
     match found {
         Ok(found) => Ok(Some(found).filter(|found| !found.is_empty())),
+        Err(error) if matches!(error.kind(), ErrorKind::Refused { status: 403, .. }) => {
+            Ok(system_of(&variables(client)?).map(|system| system.started))
+        }
         Err(error) => match error.kind() {
-            ErrorKind::Refused { status: 401 | 403, .. }
+            ErrorKind::Refused { status: 401, .. }
             | ErrorKind::Query { .. }
             | ErrorKind::Reply { .. } => Ok(None),
             _ => Err(error),
@@ -117,29 +121,39 @@ pub fn uptime(client: &Client) -> Result<Option<Duration>> {
     };
     let nanoseconds = match fold(client, "SHOW DIAGNOSTICS FOR 'system'", step) {
         Err(error) if matches!(error.kind(), ErrorKind::Refused { status: 403, .. }) => {
-            let what = "its own variables";
-            let reply = client.call(&Call { what, path: "/debug/vars", ..Call::default() })?;
-            uptime_of(&reply.body)
+            uptime_of(&variables(client)?)
         }
         outcome => outcome?,
     };
     Ok(nanoseconds.and_then(|time| u64::try_from(time).ok()).map(Duration::from_nanos))
 }
 
-/// Nanoseconds between the two times in the object `system` of a server's variables, which may be
-/// cut behind it.
+/// What a server tells everybody about itself.
+fn variables(client: &Client) -> Result<Vec<u8>> {
+    let call = Call { what: "its own variables", path: "/debug/vars", ..Call::default() };
+    Ok(client.call(&call)?.body)
+}
+
+/// The object `system` of a server's variables.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct System {
+    current_time: String,
+    started: String,
+}
+
+/// Nanoseconds between the two times in the object `system` of a server's variables.
 fn uptime_of(variables: &[u8]) -> Option<i64> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct System {
-        current_time: String,
-        started: String,
-    }
+    let system = system_of(variables)?;
+    i64::try_from(time(&system.current_time).ok()? - time(&system.started).ok()?).ok()
+}
+
+/// The object `system` of a server's variables, which may be cut behind it.
+fn system_of(variables: &[u8]) -> Option<System> {
     const NAME: &[u8] = b"\"system\":";
     let object = &variables[memchr::memmem::find(variables, NAME)? + NAME.len()..];
     let end = memchr::memchr(b'}', object)? + 1;
-    let system: System = serde_json::from_slice(&object[..end]).ok()?;
-    i64::try_from(time(&system.current_time).ok()? - time(&system.started).ok()?).ok()
+    serde_json::from_slice(&object[..end]).ok()
 }
 
 /// A duration as Go writes it (`168h0m0s`, `1.5s`), in nanoseconds.

@@ -82,6 +82,11 @@ impl Log {
     /// # Errors
     /// Where it cannot be written and synced; nothing more can then be appended.
     pub(super) fn append(&mut self, json: &str) -> Result<()> {
+        if json.len() > LINE_MAX {
+            let what = format!("{}: a record", self.path.display());
+            let max = format!("{LINE_MAX} bytes");
+            return Err(ErrorKind::Limit { what, max }.into());
+        }
         if std::mem::replace(&mut self.failed, true) {
             let reason = "nothing more is recorded after a write that failed".to_owned();
             return Err(Error::location(self.path.display(), reason));

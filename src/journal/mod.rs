@@ -202,9 +202,11 @@ impl Journal {
     /// Where its file cannot be removed.
     pub fn remove(&self) -> Result<()> {
         let mut state = self.state();
-        if state.log.take().is_some() {
+        if let Some(log) = state.log.take() {
             let path = self.directory.join(FILE);
             fs::remove_file(&path).map_err(|error| Error::io(&path, "remove", error))?;
+            // Until then nobody else may open it.
+            drop(log);
         }
         match fs::remove_dir(&self.directory) {
             // Somebody else's file in it is none of ours.

@@ -56,6 +56,9 @@ pub(super) struct Changed {
     pub(super) source: Identity,
 }
 
+/// What the name of an argument ends with that lists nodes.
+const NODES: &str = " nodes";
+
 /// The arguments that define the work, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work(BTreeMap<String, String>);
@@ -68,10 +71,20 @@ impl Work {
         self
     }
 
-    /// The arguments as one text, by which work is told apart.
+    /// Adds the nodes of a side, which may change as long as one stays.
+    #[must_use]
+    pub fn with_nodes(self, side: &str, nodes: &[String]) -> Self {
+        self.with(&format!("{side}{NODES}"), nodes.join(","))
+    }
+
+    /// The arguments as one text, by which work is told apart; of nodes one stands for all.
     #[must_use]
     pub fn text(&self) -> String {
-        self.0.iter().map(|(name, value)| format!("{name}\0{value}\0")).collect()
+        let least = |value: &str| value.split(',').min().unwrap_or_default().to_owned();
+        let shown = |name: &str, value: &str| {
+            if name.ends_with(NODES) { least(value) } else { value.to_owned() }
+        };
+        self.0.iter().map(|(name, value)| format!("{name}\0{}\0", shown(name, value))).collect()
     }
 
     /// What differs from `recorded`, in words.
@@ -83,7 +96,10 @@ impl Work {
         };
         names
             .map(|name| (name, shown(recorded, name), shown(self, name)))
-            .filter(|(_, before, now)| before != now)
+            .filter(|(name, before, now)| {
+                let shared = || before.split(',').any(|node| now.split(',').any(|one| one == node));
+                before != now && !(name.ends_with(NODES) && shared())
+            })
             .map(|(name, before, now)| format!("{name} was {before} and is {now}"))
             .collect()
     }

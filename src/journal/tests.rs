@@ -86,6 +86,21 @@ fn other_arguments_are_refused_and_named() {
 }
 
 #[test]
+fn nodes_may_change_as_long_as_one_stays() {
+    let with = |nodes: &[&str]| {
+        let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+        work().with_nodes("destination", &nodes)
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    Journal::open(path.clone(), with(&["a:1", "b:1"])).unwrap().begin(WINDOW, None).unwrap();
+    Journal::open(path.clone(), with(&["c:1", "b:1"])).unwrap();
+    let error = Journal::open(path, with(&["c:1"])).unwrap_err();
+    assert!(error.to_string().contains("destination nodes was a:1,b:1 and is c:1"), "{error}");
+    assert_eq!(with(&["b:1", "a:1"]).text(), with(&["a:1", "c:1"]).text());
+}
+
+#[test]
 fn a_source_that_changed_makes_what_was_proven_worthless() {
     let dir = tempfile::tempdir().unwrap();
     let first = open(&dir).unwrap();

@@ -14,7 +14,9 @@ const COPY_VALUES: [&str; 3] = ["--consistency", "--journal", "--on-type-conflic
 /// The command line with another command and perhaps one more option. Nothing where the source was
 /// standard input, which is gone.
 pub(super) fn rerun(arguments: &[String], command: &str, option: Option<&str>) -> Option<String> {
-    if arguments.iter().any(|argument| argument == "-") {
+    // `--log -` is no source.
+    let is_source = |at: usize| at == 0 || arguments[at - 1] != "--log";
+    if arguments.iter().enumerate().any(|(at, argument)| argument == "-" && is_source(at)) {
         return None;
     }
     let mut rest = Vec::new();

@@ -83,7 +83,7 @@ impl Report {
         if let Some(resumed) = self.resumed.filter(|resumed| resumed.proven_before > 0) {
             writeln!(
                 f,
-                "  {} of {} partitions were proven by earlier runs, since {}, and not re-read",
+                "  {} of {} partitions were proven by earlier runs, since {}, and not sent again",
                 figure(resumed.proven_before),
                 figure(resumed.partitions),
                 format_time(resumed.begun)

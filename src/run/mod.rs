@@ -12,7 +12,7 @@ use crate::compare::Unit;
 use crate::conflicts::{self, Policy};
 use crate::copy;
 use crate::digests;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::Role;
 use crate::inspect;
 use crate::location::Location;
@@ -63,8 +63,20 @@ pub fn copy(arguments: &CopyArgs, stop: &Stop, progress: &Meter) -> Result<Print
     match (copied, &recording) {
         (Ok((report, before, units)), Some(recording)) => recording.finish(report, before, units),
         (Ok((report, ..)), None) => report.printed(),
-        (Err(error), Some(recording)) => Err(recording.interrupted(error)),
-        (Err(error), None) => Err(error),
+        (Err(error), Some(recording)) => Err(recording.interrupted(ended(error, stop))),
+        (Err(error), None) => Err(ended(error, stop)),
+    }
+}
+
+/// What stopped waiting for a server because an end was asked for is no failure of the server.
+fn ended(error: Error, stop: &Stop) -> Error {
+    match error.kind() {
+        ErrorKind::Connection { .. } | ErrorKind::Refused { .. } | ErrorKind::Reply { .. }
+            if stop.is_requested() =>
+        {
+            ErrorKind::Interrupted.into()
+        }
+        _ => error,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Identity, Journal, Work};
 use crate::location::{InfluxLocation, Location};
 use crate::pipeline::Progress;
-use crate::report::{Printed, Report, Resumed, next};
+use crate::report::{Printed, Report, Resumed, Verdict, next};
 use crate::side;
 use crate::sink::archive::Recorded;
 use crate::window::format_time;
@@ -127,9 +127,10 @@ impl Recording {
         report.resumed =
             begun.map(|begun| Resumed { begun, proven_before: before, partitions: units });
         let printed = report.printed()?;
-        if !self.named {
-            self.journal.remove()?;
-        } else if printed.exit_status == 0 {
+        if !self.named && report.verdict != Verdict::Lost {
+            // The verdict counts more than a journal that stays.
+            drop(self.journal.remove());
+        } else if self.named && printed.exit_status == 0 {
             self.journal.finish(printed.text.clone(), printed.json.clone())?;
         }
         Ok(printed)
@@ -146,7 +147,9 @@ impl Recording {
         let interrupted = matches!(error.kind(), ErrorKind::Interrupted);
         if self.fresh && !self.files && !interrupted && self.journal.units() == 0 {
             // Nothing came of it: the next try begins with a window of its own.
-            return self.journal.remove().err().unwrap_or(error);
+            // Why it failed is what counts; what may be left of the journal does no harm.
+            drop(self.journal.remove());
+            return error;
         }
         if self.journal.begun().is_none() || matches!(error.kind(), ErrorKind::Usage(_)) {
             return error;
@@ -160,7 +163,7 @@ impl Recording {
     }
 }
 
-/// The arguments that define the work. Jobs, rate, memory and secrets may change on the way.
+/// The arguments that define the work. Jobs, rate, memory, secrets and nodes may change on the way.
 fn work(arguments: &CopyArgs, source: &Location, target: &Location) -> Work {
     let common = &arguments.sides.common;
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
@@ -169,14 +172,16 @@ fn work(arguments: &CopyArgs, source: &Location, target: &Location) -> Work {
         values.sort_unstable();
         values.join(", ")
     };
-    let source = match source {
+    let place = match source {
         // A file is known again by what it holds.
         Location::Path(_) => "a path".to_owned(),
-        other => without_user(other),
+        other => place_of(other),
     };
     Work::default()
-        .with("source", source)
-        .with("destination", without_user(target))
+        .with("source", place)
+        .with_nodes("source", &nodes_of(source))
+        .with("destination", place_of(target))
+        .with_nodes("destination", &nodes_of(target))
         .with("--start", text(&common.start))
         .with("--end", text(&common.end))
         .with("--db", text(&common.db))
@@ -190,14 +195,22 @@ fn work(arguments: &CopyArgs, source: &Location, target: &Location) -> Work {
         .with("--on-type-conflict", arguments.on_type_conflict.clone())
 }
 
-/// A location by which work is told apart: whoever does it.
-fn without_user(location: &Location) -> String {
+/// A location by which work is told apart: whoever does it, and by whichever node.
+fn place_of(location: &Location) -> String {
     match location {
         Location::Influx(influx) => {
-            Location::Influx(InfluxLocation { user: None, ..influx.clone() }).to_string()
+            let (user, nodes) = (None, Vec::new());
+            Location::Influx(InfluxLocation { user, nodes, ..influx.clone() }).to_string()
         }
         Location::Path(path) => absolute(path).display().to_string(),
         other => other.to_string(),
+    }
+}
+
+fn nodes_of(location: &Location) -> Vec<String> {
+    match location {
+        Location::Influx(influx) => influx.nodes.iter().map(ToString::to_string).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -369,7 +369,12 @@ impl Sink for ArchiveSink {
                 fresh.push([measurement, field, field_type.name().to_owned()]);
             }
         }
-        self.state().fresh.insert((namespace.clone(), window), (fresh, types.is_cut()));
+        {
+            let mut state = self.state();
+            let known = state.fresh.entry((namespace.clone(), window)).or_default();
+            known.0.extend(fresh);
+            known.1 |= types.is_cut();
+        }
         if types.is_cut() {
             self.shared.change().contents.entry(namespace.clone()).or_default().cut_schema();
         }

@@ -154,7 +154,9 @@ impl Sink for Influx {
 
     /// The nodes of a cluster may differ for a while, the more so below consistency `all`.
     fn lags(&self) -> bool {
-        self.cluster || self.options.consistency.is_some_and(|level| level != Consistency::All)
+        self.cluster
+            || self.client.nodes() > 1
+            || self.options.consistency.is_some_and(|level| level != Consistency::All)
     }
 
     fn epoch(&self) -> Epoch {

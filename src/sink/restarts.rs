@@ -32,13 +32,12 @@ impl Restarts {
     pub(super) fn look(&self, client: &Client) -> Epoch {
         // One node tells nothing of the others.
         let silent = self.lock().silent || client.nodes() > 1;
-        // A server that cannot be reached now is asked again later, and then shows what it is.
         let found = if silent { Ok(None) } else { influxql::incarnation(client) };
         let mut seen = self.lock();
         match found {
             Ok(Some(name)) => seen.add(name),
-            Ok(None) => seen.silent = true,
-            Err(_unreachable) => {}
+            // One that cannot be reached may be restarting.
+            Ok(None) | Err(_) => seen.silent = true,
         }
         seen.epoch(client.faults())
     }

@@ -26,7 +26,7 @@ fn a_redirect_is_not_followed_and_takes_no_credentials_along() {
         let reply = client.call(&Call { path: "/query", ..Call::default() }).unwrap();
         let error = client.refused("a query", &reply);
         assert!(!format!("{error:?} {error}").contains("geheim"), "{error:?}");
-        assert!(error.next_step().unwrap().contains("redirect is not followed"), "{error:?}");
+        assert!(error.next_step().unwrap().contains("redirects are not followed"), "{error:?}");
         assert_eq!(server.asked().len(), 1);
         let asked = server.asked()[0].to_lowercase();
         assert!(asked.contains("authorization: basic "), "{asked}");

@@ -2,8 +2,8 @@
 //! removed and written anew.
 //!
 //! What another process needs of a unit is its entry in the manifest, and the fields that the schema
-//! did not have before. A unit is taken over where all of its files are there in full length; their
-//! checksums are looked at by whoever reads them.
+//! did not have before. A unit is taken over where all of its files are there and match their
+//! checksums.
 
 use super::{
     ArchiveSink, State, contents_of, make_file, partial_exists, partial_of, refuse_existing, sync,
@@ -17,7 +17,7 @@ use crate::window::Window;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -54,6 +54,11 @@ impl ArchiveSink {
     /// or what is not recorded cannot be removed.
     pub fn resume(directory: &Path, header: Header, recorded: &Recorded) -> Result<Self> {
         let partial = partial_of(directory)?;
+        if let Ok(found) = partial.symlink_metadata()
+            && !found.is_dir()
+        {
+            return Err(partial_exists(&partial));
+        }
         if !partial.exists() {
             let sink = Self::create(directory, header)?;
             own(&partial, &recorded.owner)?;
@@ -135,7 +140,12 @@ impl ArchiveSink {
 fn is_owned(partial: &Path, owner: &str) -> Result<bool> {
     let path = partial.join(OWNER);
     match fs::read(&path) {
-        Ok(found) => Ok(found == owner.as_bytes()),
+        // Killed between the two steps of making it, or while it was written.
+        Ok(found) if owner.as_bytes().starts_with(&found) => {
+            Ok(found.len() == owner.len()
+                || fs::read_dir(partial).is_ok_and(|all| all.count() == 1))
+        }
+        Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut entries =
                 fs::read_dir(partial).map_err(|error| Error::io(partial, "list", error))?;
@@ -147,7 +157,13 @@ fn is_owned(partial: &Path, owner: &str) -> Result<bool> {
 
 fn own(partial: &Path, owner: &str) -> Result<()> {
     let path = partial.join(OWNER);
-    if !path.exists() {
+    if fs::read(&path).ok().as_deref() != Some(owner.as_bytes()) {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io(path, "remove", error));
+            }
+            _ => {}
+        }
         let mut file = make_file(&path)?;
         file.write_all(owner.as_bytes()).map_err(|error| Error::io(&path, "write", error))?;
         sync(&file, &path)?;
@@ -170,10 +186,9 @@ fn take_over(
         archive::check_part(part, &namespace).map_err(ErrorKind::Data)?;
     }
     let is_whole = |part: &Part| {
-        partial
-            .join(&part.file)
-            .symlink_metadata()
-            .is_ok_and(|file| file.is_file() && file.len() == part.bytes)
+        let path = partial.join(&part.file);
+        path.symlink_metadata().is_ok_and(|file| file.is_file() && file.len() == part.bytes)
+            && checksum(&path).is_ok_and(|found| found == part.blake3)
     };
     let entry = contents.entry(namespace.clone()).or_default();
     record_fields(entry, fields, schema_cut)?;
@@ -188,6 +203,13 @@ fn take_over(
     }
     entry.units.insert(unit.window(), unit);
     Ok(true)
+}
+
+/// The checksum of a file, as the manifest has it.
+fn checksum(path: &Path) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 fn record_fields(entry: &mut Entry, fields: Vec<[String; 3]>, cut: bool) -> Result<()> {

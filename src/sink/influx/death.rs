@@ -46,7 +46,7 @@ pub(super) fn died(
             Err(fault) => (Sight::Unclear, Some(fault)),
             Ok(reply) if reply.status >= 500 => (Sight::Unclear, None),
             // One of several nodes is not asked for its own age: queries go to another.
-            Ok(_) if client.has_nodes() => (Sight::Lives, None),
+            Ok(_) if client.nodes() > 1 => (Sight::Lives, None),
             Ok(_) => match influxql::uptime(client) {
                 // Both clocks go on meanwhile: only a process that started just before the request is taken
                 // for one that started after it.
