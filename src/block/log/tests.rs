@@ -1,3 +1,5 @@
+//! The rules of row logs and of the tables made of them.
+
 use super::*;
 use crate::block::{Block, Limits, ROWS_MAX};
 use crate::window::Window;
