@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 /// Names that are tried for a file which is to be renamed.
 const NAMES_MAX: u32 = 1_000;
 
-/// Makes a file that did not exist. Open for writing.
+/// Makes a file that did not exist, open for reading and writing.
 ///
 /// # Errors
 /// `AlreadyExists` where anything, a link included, has that name; or the system's answer.
 pub fn create_new(path: &Path) -> io::Result<File> {
-    private(OpenOptions::new().write(true).create_new(true)).open(path)
+    private(OpenOptions::new().read(true).write(true).create_new(true)).open(path)
 }
 
 /// Makes a folder that did not exist.
@@ -54,15 +54,25 @@ pub fn create_unnamed(folder: &Path) -> io::Result<File> {
 /// Where a link, a pipe, a device, a folder or a file with a second name is there; or the system's
 /// answer.
 pub fn open_to_append(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    private(options.append(true).create(true));
+    open_in_place(path, private(OpenOptions::new().append(true).create(true)))
+}
+
+/// Opens a file of ours to go on with it, for reading and writing.
+///
+/// # Errors
+/// As [`open_to_append`]; `NotFound` where there is none.
+pub fn open_existing(path: &Path) -> io::Result<File> {
+    open_in_place(path, OpenOptions::new().read(true).write(true))
+}
+
+fn open_in_place(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     #[cfg(unix)]
     {
         use rustix::fs::OFlags;
         use std::os::unix::fs::OpenOptionsExt;
         // Opening a pipe that nobody reads would wait for ever.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        options.custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
+        options.custom_flags(flags.bits().cast_signed());
     }
     let file = options.open(path)?;
     let held = file.metadata()?;
@@ -175,7 +185,7 @@ mod tests {
             let link = path("link");
             symlink(path(target), &link).unwrap();
             assert!(create_new(&link).is_err() && create_folder(&link).is_err(), "{target}");
-            assert!(open_to_append(&link).is_err(), "{target}");
+            assert!(open_to_append(&link).is_err() && open_existing(&link).is_err(), "{target}");
             replace(&link, b"theirs").unwrap();
             assert_eq!(fs::read(&link).unwrap(), b"theirs");
             assert!(link.symlink_metadata().unwrap().is_file(), "the link was replaced");

@@ -60,7 +60,11 @@ fn rows() -> String {
         .collect()
 }
 
+/// The input is standard input, or the file of the arguments that is named so.
 fn run(dir: &Path, case: &Case) -> Gapless {
+    if case.arguments.contains(&"in.lp") {
+        std::fs::write(dir.join("in.lp"), (case.input)()).unwrap();
+    }
     Gapless::new(case.arguments.iter().copied()).arg("--quiet").dir(dir).stdin((case.input)())
 }
 
@@ -130,6 +134,33 @@ fn an_archive_on_a_disk_that_fails_is_never_half_of_one() {
             }
             // What has the archive's name is whole.
             run(dir, case).run().expect_status(0).expect_out("IDENTICAL");
+        },
+    });
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_stops_the_copy_which_can_be_run_again() {
+    assert_survives(&Case {
+        name: "journal",
+        arguments: &["copy", "in.lp", "out", "--journal", "journal"],
+        path: "DIR/journal",
+        kinds: &[
+            ("mkdir", Answer::NoSpace),
+            ("open", Answer::NoSpace),
+            ("write", Answer::NoSpace),
+            ("write", Answer::Broken),
+            ("write", Answer::Half),
+            ("fsync", Answer::Broken),
+        ],
+        status: 0,
+        names: "journal",
+        next: each,
+        input: rows,
+        check: |dir, _, case| {
+            let again = run(dir, case).run().expect_status(0);
+            assert!(again.out().contains("IDENTICAL"), "{}", again.describe());
+            let compared = Gapless::new(["verify", "in.lp", "out", "--quiet"]).dir(dir).run();
+            compared.expect_status(0).expect_out("IDENTICAL");
         },
     });
 }

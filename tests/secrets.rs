@@ -86,7 +86,8 @@ fn everything(dir: &Path, server: &str, ca: &[&str], arm: &dyn Fn(Gapless) -> Ga
         run(&["copy", "-", server, "--reject", "x.lp", "--report", "r.json"], "json")
             .expect_status(3),
         run(&["copy", server, "archive", "--end", "2030-01-01", "--json"], "text").expect_status(0),
-        run(&["copy", "archive", server, "--gzip"], "json").expect_status(0),
+        run(&["copy", "archive", server, "--gzip", "--journal", "journal"], "json")
+            .expect_status(0),
         run(&["verify", server, "archive", "--report", "v.json"], "text").expect_status(0),
         run(&["inspect", server, "--json"], "json").expect_status(0),
         run(&["digest", server], "text").expect_status(0),
@@ -120,6 +121,8 @@ fn a_password_is_nowhere_but_in_requests() {
         rans.iter().chain([&by_file]).for_each(|ran| assert_silent(&canary, ran));
         let files = canary.assert_not_below(dir.path());
         assert!(files >= 6, "logs, reports, rejects and the archive: {files}");
+        let journal = dir.path().join("journal");
+        assert!(std::fs::read_dir(journal).unwrap().count() > 0, "a journal was searched");
         let log = std::fs::read_to_string(dir.path().join("log.json")).unwrap();
         assert!(log.contains("\"path\":\"/query\""), "requests are in the log: {log}");
     }

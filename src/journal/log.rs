@@ -13,7 +13,8 @@
 //! match is damage: it is refused, since what follows cannot be trusted either.
 
 use crate::error::{Error, ErrorKind, Result};
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use crate::files;
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -30,7 +31,7 @@ pub(super) struct Log {
     path: PathBuf,
     chain: u64,
     /// An append failed half done: what is on disk is not known until the file is opened again.
-    failed: bool,
+    failed: Option<String>,
 }
 
 /// What stood in a file when it was opened.
@@ -51,13 +52,10 @@ impl Log {
     pub(super) fn create(path: &Path) -> Result<Self> {
         let directory = path.parent().unwrap_or(Path::new("."));
         make_directory(directory)?;
-        let file = options()
-            .create_new(true)
-            .open(path)
-            .map_err(|error| Error::io(path, "create", error))?;
+        let file = files::create_new(path).map_err(|error| Error::io(path, "create", error))?;
         lock(&file, path)?;
         sync_directory(directory)?;
-        Ok(Self { file, path: path.to_owned(), chain: 0, failed: false })
+        Ok(Self { file, path: path.to_owned(), chain: 0, failed: None })
     }
 
     /// Opens a file, if there is one, and reads what it holds.
@@ -65,13 +63,13 @@ impl Log {
     /// # Errors
     /// Where another process has it, or it is damaged anywhere but at its end.
     pub(super) fn open(path: &Path) -> Result<Option<Opened>> {
-        let file = match options().open(path) {
+        let file = match files::open_existing(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(path, "open", error)),
         };
         lock(&file, path)?;
-        let mut log = Self { file, path: path.to_owned(), chain: 0, failed: false };
+        let mut log = Self { file, path: path.to_owned(), chain: 0, failed: None };
         let (lines, end) = log.read()?;
         let cut = log.cut_to(end)?;
         Ok(Some(Opened { log, lines, cut }))
@@ -87,17 +85,23 @@ impl Log {
             let max = format!("{LINE_MAX} bytes");
             return Err(ErrorKind::Limit { what, max }.into());
         }
-        if std::mem::replace(&mut self.failed, true) {
-            let reason = "nothing more is recorded after a write that failed".to_owned();
+        if let Some(failure) = &self.failed {
+            // Whoever comes second may be the one that is heard.
+            let reason = format!("nothing more is recorded after a failure: {failure}");
             return Err(Error::location(self.path.display(), reason));
         }
         let chain = checksum(json.as_bytes(), self.chain);
         let line = format!("{chain:016x} {json}\n");
         let written = self.file.write_all(line.as_bytes());
-        written.map_err(|error| Error::io(&self.path, "write", error))?;
-        self.file.sync_data().map_err(|error| Error::io(&self.path, "sync", error))?;
+        let stored =
+            written.map_err(|error| Error::io(&self.path, "write", error)).and_then(|()| {
+                self.file.sync_data().map_err(|error| Error::io(&self.path, "sync", error))
+            });
+        if let Err(error) = stored {
+            self.failed = Some(error.to_string());
+            return Err(error);
+        }
         self.chain = chain;
-        self.failed = false;
         Ok(())
     }
 
@@ -160,18 +164,6 @@ fn checksum(json: &[u8], chain: u64) -> u64 {
     xxh3_64_with_seed(json, chain)
 }
 
-/// Readable and writable by the owner alone, following no link.
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
-    }
-    options
-}
-
 fn lock(file: &File, path: &Path) -> Result<()> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -197,8 +189,7 @@ fn make_directory(directory: &Path) -> Result<()> {
 
 /// Makes the entries of a directory durable.
 pub(super) fn sync_directory(directory: &Path) -> Result<()> {
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| Error::io(directory, "sync", error))
+    files::sync_folder(directory).map_err(|error| Error::io(directory, "sync", error))
 }
 
 #[cfg(test)]

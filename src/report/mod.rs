@@ -650,9 +650,8 @@ impl Printed {
     /// # Errors
     /// Where the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        files::replace(path, self.json.as_bytes()).map_err(|error| {
-            Error::io(path, "write", error)
-                .with_next("the verdict above stands: only the report's file is missing")
-        })
+        let stands = "the verdict above stands: only the report's file is missing";
+        files::replace(path, self.json.as_bytes())
+            .map_err(|error| Error::io(path, "write", error).with_next(stands))
     }
 }
