@@ -509,8 +509,13 @@ impl Client {
                 break;
             }
         }
+        let status = response.status().as_u16();
+        if status >= 300 {
+            // Whatever is quoted of it later: what stands before a server may repeat the request.
+            body = secret::without(body, self.servers[node].0.password.as_ref());
+        }
         let reply = Reply {
-            status: response.status().as_u16(),
+            status,
             date: date(&response),
             version: header(&response, "x-influxdb-version").map(str::to_owned),
             retry_after: header(&response, "retry-after")

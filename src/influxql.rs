@@ -13,6 +13,7 @@ mod schema;
 pub use explain::{Touched, read_types, touched};
 pub use schema::{
     databases, field_keys, incarnation, retention_policies, shard_groups, time_range, uptime,
+    uptime_of_node,
 };
 
 use crate::error::{Error, ErrorKind, Result};

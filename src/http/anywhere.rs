@@ -5,6 +5,7 @@ use super::reader::BodyReader;
 use super::trace::Exchange;
 use super::{Attempts, Call, Client, Fault, FaultKind, REPLY_SHARE, Reply, Retry, retry};
 use crate::pace::Outcome;
+use std::time::Instant;
 
 impl Client {
     /// Sends a request once, to the node that is read.
@@ -44,6 +45,7 @@ impl Client {
 
     fn send(&self, kind: Kind, call: &Call<'_>, attempts: &mut Attempts) -> Result<Reply, Fault> {
         self.anywhere(kind, attempts, |under| {
+            let begun = Some(Instant::now());
             let exchange = Exchange::begin(self.server_of(under.node), call);
             let request = self.request(under.node, call);
             let sent = self.runtime.block_on(async {
@@ -59,7 +61,7 @@ impl Client {
             };
             let spare = broken && matches!(kind, Kind::Write(_));
             let node = Some(under.node);
-            let sent = sent.map_err(|fault| Fault { node, ..fault });
+            let sent = sent.map_err(|fault| Fault { node, begun, ..fault });
             let elsewhere = settle(under, &sent, self.retry) && !spare;
             (sent, elsewhere)
         })

@@ -3,6 +3,7 @@
 use super::Server;
 use std::error::Error as StdError;
 use std::io;
+use std::time::Instant;
 
 /// A request that got no whole reply.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct Fault {
     pub next: Option<String>,
     /// The node that was asked, by its number, where that is known.
     pub node: Option<usize>,
+    /// When the request was sent, where that is known: it may have waited for its turn before.
+    pub begun: Option<Instant>,
 }
 
 /// Whether a fault may pass.
@@ -37,7 +40,13 @@ pub enum FaultKind {
 impl Fault {
     /// A fault that will be the same next time.
     pub(super) fn permanent(reason: impl Into<String>) -> Self {
-        Self { kind: FaultKind::Permanent, reason: reason.into(), next: None, node: None }
+        Self {
+            kind: FaultKind::Permanent,
+            reason: reason.into(),
+            next: None,
+            node: None,
+            begun: None,
+        }
     }
 
     /// True where the same request may succeed later.
@@ -59,7 +68,7 @@ pub(super) fn plain_on_tls() -> Fault {
 /// A reply of which too little came for too long.
 pub(super) fn too_slow() -> Fault {
     let reason = "the end of the reply did not come in time".into();
-    Fault { kind: FaultKind::Timeout, reason, next: None, node: None }
+    Fault { kind: FaultKind::Timeout, reason, next: None, node: None, begun: None }
 }
 
 /// Judges an error of the transport. Before the server was `reached` once, nothing is expected to
@@ -96,6 +105,7 @@ pub(super) fn of(error: &reqwest::Error, server: &Server, reached: bool) -> Faul
         reason,
         next: (!reached).then(|| first_contact(error, server)),
         node: None,
+        begun: None,
     }
 }
 

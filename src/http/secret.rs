@@ -52,6 +52,14 @@ pub(super) fn redacted(words: String, password: Option<&Secret>) -> String {
     out
 }
 
+/// The same of bytes; those that are no text stay as they are.
+pub(super) fn without(bytes: Vec<u8>, password: Option<&Secret>) -> Vec<u8> {
+    match String::from_utf8(bytes) {
+        Ok(text) => redacted(text, password).into_bytes(),
+        Err(error) => error.into_bytes(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -128,6 +128,14 @@ pub fn uptime(client: &Client) -> Result<Option<Duration>> {
     Ok(nanoseconds.and_then(|time| u64::try_from(time).ok()).map(Duration::from_nanos))
 }
 
+/// The same of one node, where it tells everybody.
+#[must_use]
+pub fn uptime_of_node(client: &Client, node: usize) -> Option<Duration> {
+    let call = Call { what: "its own variables", path: "/debug/vars", ..Call::default() };
+    let reply = client.once_at(node, &call).ok()?;
+    uptime_of(&reply.body).and_then(|time| u64::try_from(time).ok()).map(Duration::from_nanos)
+}
+
 /// What a server tells everybody about itself.
 fn variables(client: &Client) -> Result<Vec<u8>> {
     let call = Call { what: "its own variables", path: "/debug/vars", ..Call::default() };

@@ -15,7 +15,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use std::fs::{DirBuilder, File, TryLockError};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -71,6 +71,12 @@ impl Log {
         lock(&file, path)?;
         let mut log = Self { file, path: path.to_owned(), chain: 0, failed: None };
         let (lines, end) = log.read()?;
+        if end == 0 && !log.begins_like_one()? {
+            return Err(Error::location(
+                path.display(),
+                "is no journal of gapless, and is left alone",
+            ));
+        }
         let cut = log.cut_to(end)?;
         Ok(Some(Opened { log, lines, cut }))
     }
@@ -112,7 +118,7 @@ impl Log {
         let mut line = Vec::new();
         loop {
             line.clear();
-            let mut limited = io::Read::take(&mut reader, (LINE_MAX + HEAD + 1) as u64);
+            let mut limited = Read::take(&mut reader, (LINE_MAX + HEAD + 1) as u64);
             let length = limited
                 .read_until(b'\n', &mut line)
                 .map_err(|error| Error::io(&self.path, "read", error))?;
@@ -128,6 +134,18 @@ impl Log {
             lines.push(json);
             end += length as u64;
         }
+    }
+
+    /// True where a file without a whole line may be one whose first line was cut short: nothing but
+    /// zeros, or the beginning of a checksum and a space.
+    fn begins_like_one(&mut self) -> Result<bool> {
+        let failed = |error| Error::io(&self.path, "read", error);
+        self.file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        let mut head = Vec::new();
+        Read::take(&self.file, HEAD as u64).read_to_end(&mut head).map_err(failed)?;
+        let hex = head.iter().take(HEAD - 1).all(u8::is_ascii_hexdigit);
+        Ok(head.iter().all(|byte| *byte == 0)
+            || (hex && head.get(HEAD - 1).is_none_or(|&c| c == b' ')))
     }
 
     fn cut_to(&mut self, end: u64) -> Result<u64> {

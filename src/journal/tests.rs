@@ -86,6 +86,22 @@ fn other_arguments_are_refused_and_named() {
 }
 
 #[test]
+fn a_file_of_somebody_else_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal").join(FILE);
+    fs::create_dir(dir.path().join("journal")).unwrap();
+    for text in ["my notes", "0123456789abcdef- no", "0123 x"] {
+        fs::write(&path, text).unwrap();
+        assert!(open(&dir).is_err(), "{text}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    for text in ["", "0123", "0123456789abcdef {\"rec", "\0\0\0"] {
+        fs::write(&path, text).unwrap();
+        assert_eq!(open(&dir).unwrap().cut(), text.len() as u64);
+    }
+}
+
+#[test]
 fn nodes_may_change_as_long_as_one_stays() {
     let with = |nodes: &[&str]| {
         let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();

@@ -83,7 +83,7 @@ impl Recording {
             format_time(proof.time),
             self.journal.directory().display()
         );
-        Some(Printed { text, json: proof.json, exit_status: 0 })
+        Some(Printed { text, json: not_re_read(proof.json, proof.time), exit_status: 0 })
     }
 
     /// Says how a copy goes on that was begun before.
@@ -161,6 +161,16 @@ impl Recording {
         let next = error.next_step().map_or(resume.clone(), |next| format!("{next}; {resume}"));
         error.with_next(next)
     }
+}
+
+/// The report of a finished journal, with when it was proven.
+fn not_re_read(json: String, time: i64) -> String {
+    let Ok(serde_json::Value::Object(mut report)) = serde_json::from_str(&json) else {
+        return json;
+    };
+    report.insert("proven".into(), format_time(time).into());
+    report.insert("not_re_read".into(), true.into());
+    serde_json::to_string_pretty(&report).map_or(json, |text| text + "\n")
 }
 
 /// The arguments that define the work. Jobs, rate, memory, secrets and nodes may change on the way.

@@ -204,10 +204,11 @@ impl Outcome {
 
     /// True where the connection to the server broke, here or behind a proxy, after the request was
     /// begun.
-    fn node(&self) -> Option<usize> {
+    /// The node that a broken request went to, and when: `begun` is when it began to wait for its turn.
+    fn sent_to(&self, begun: Instant) -> (Option<usize>, Instant) {
         match self {
-            Self::Reply(_) => None,
-            Self::Fault(fault) => fault.node,
+            Self::Reply(_) => (None, begun),
+            Self::Fault(fault) => (fault.node, fault.begun.unwrap_or(begun)),
         }
     }
 
@@ -280,8 +281,9 @@ impl<'a> Job<'a> {
         loop {
             let begun = Instant::now();
             let outcome = self.send(&body, lines.as_ref().len())?;
+            let (node, begun) = outcome.sent_to(begun);
             if outcome.is_broken()
-                && death::died(&self.sink.client, outcome.node(), begun, &mut self.attempts)?
+                && death::died(&self.sink.client, node, begun, &mut self.attempts)?
             {
                 self.decided();
                 self.set_aside(run);

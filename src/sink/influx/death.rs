@@ -17,7 +17,16 @@
 use crate::error::{ErrorKind, Result};
 use crate::http::{Attempts, Call, Client, FaultKind};
 use crate::influxql;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// For how long the process has been running that was sent something. Queries go to any of several
+/// nodes, so that one of them is asked for what it tells everybody.
+fn uptime(client: &Client, node: Option<usize>) -> Result<Option<Duration>> {
+    match node.filter(|_| client.nodes() > 1) {
+        Some(node) => Ok(influxql::uptime_of_node(client, node)),
+        None => influxql::uptime(client),
+    }
+}
 
 /// What a look at the server shows.
 enum Sight {
@@ -45,9 +54,7 @@ pub(super) fn died(
             Err(fault) if fault.kind == FaultKind::Refused => (Sight::Died, None),
             Err(fault) => (Sight::Unclear, Some(fault)),
             Ok(reply) if reply.status >= 500 => (Sight::Unclear, None),
-            // One of several nodes is not asked for its own age: queries go to another.
-            Ok(_) if client.nodes() > 1 => (Sight::Lives, None),
-            Ok(_) => match influxql::uptime(client) {
+            Ok(_) => match uptime(client, node) {
                 // Both clocks go on meanwhile: only a process that started just before the request is taken
                 // for one that started after it.
                 Ok(Some(uptime)) if uptime < begun.elapsed() => (Sight::Died, None),
