@@ -27,9 +27,11 @@ const EXIT_STATUS: &str = "\
 Locations:
   FILE, -                                     line protocol or an influx_inspect export: plain, gzip
                                               or zstd; - is standard input
-  DIR                                         a gapless archive
+  DIR                                         a gapless archive, an InfluxDB 1.x data directory, or
+                                              a portable or older backup of one
   influxdb://[USER@]HOST[:PORT][/DB[/RP]]     InfluxDB 1.x over HTTP (influxdbs:// over HTTPS);
                                               HOST[:PORT],HOST[:PORT] are nodes of one cluster
+  influxdb-snapshot://HOST[:8088][/DB[/RP]]   its snapshot port (read only, no encryption)
   null:                                       a destination that only counts
 Passwords come from GAPLESS_SOURCE_PASSWORD and GAPLESS_DESTINATION_PASSWORD, or from files.
 
@@ -95,6 +97,9 @@ pub struct Common {
     /// Memory for data (MiB)
     #[arg(long, value_name = "MIB", default_value_t = 192, value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub memory: u32,
+    /// Pass over what is damaged in a server's own files, and count it (exit status 3)
+    #[arg(long)]
+    pub salvage: bool,
     /// Directory for data that do not fit in memory [default: $TMPDIR, else /var/tmp]
     #[arg(long, value_name = "DIR")]
     pub spill: Option<PathBuf>,
@@ -180,6 +185,9 @@ pub struct CopyArgs {
     /// are rejected. It may die of them again, so that something has to start it again
     #[arg(long)]
     pub retry_suspects: bool,
+    /// Read the destination back through its snapshot port, in place of queries
+    #[arg(long, value_name = "snapshot=HOST:PORT", conflicts_with = "no_read_back")]
+    pub read_back: Option<String>,
     /// Write consistency of a cluster: any, one, quorum or all
     #[arg(long, value_name = "LEVEL")]
     pub consistency: Option<String>,
@@ -247,6 +255,8 @@ pub struct Settings {
     pub memory: usize,
     /// Where data go that do not fit in memory.
     pub spill: Place,
+    /// Damage in a server's own files is passed over and counted.
+    pub salvage: bool,
 }
 
 impl Common {
@@ -299,6 +309,7 @@ impl Common {
             jobs: usize::from(self.jobs),
             memory: usize::try_from(u64::from(self.memory) << 20).unwrap_or(usize::MAX),
             spill: Place::new(self.spill.clone()),
+            salvage: self.salvage,
         })
     }
 }
@@ -365,6 +376,20 @@ impl CopyArgs {
     /// A usage error for what is no rate.
     pub fn rate(&self) -> Result<Option<Rate>> {
         self.rate.as_deref().map(str::parse).transpose()
+    }
+
+    /// The snapshot port through which the destination is read back, if one is named.
+    ///
+    /// # Errors
+    /// A usage error for anything else.
+    pub fn read_back(&self) -> Result<Option<Location>> {
+        let Some(text) = &self.read_back else { return Ok(None) };
+        let Some(place) = text.strip_prefix("snapshot=").filter(|place| !place.contains('/'))
+        else {
+            return Err(Error::usage(format!("--read-back {text} is not understood"))
+                .with_next("write --read-back snapshot=HOST:8088"));
+        };
+        Location::parse(&format!("influxdb-snapshot://{place}")).map(Some)
     }
 
     /// The write consistency, if one is asked for.

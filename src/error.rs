@@ -138,6 +138,9 @@ pub enum ErrorKind {
     /// Arguments that cannot be used together or at all.
     #[error("{0}")]
     Usage(String),
+    /// What is read changes faster than it can be read.
+    #[error("{0}")]
+    Moving(String),
     /// The operator asked for an end.
     #[error("interrupted")]
     Interrupted,

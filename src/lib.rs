@@ -15,6 +15,8 @@
 //!
 //! - A [`source::Source`] plans partitions (namespace, window, perhaps a measurement) and opens a
 //!   reader for each. A destination is read back through the same code.
+//! - InfluxDB's own files ([`mod@tsm`], [`meta`]) are read from a data directory, a backup or a server's
+//!   snapshot port ([`snapshot`]); [`source::tsm`] is what these have in common.
 //! - Readers yield [`block::Block`]s: rows of one measurement sorted by (series, time), by column.
 //!   Last-write-wins is resolved in one place, [`block::log`].
 //! - [`digest`] turns blocks into sums of cell hashes by series and hour. Sums know neither order
@@ -38,8 +40,8 @@
 //! | layer | modules |
 //! | --- | --- |
 //! | 0 | [`error`], [`files`], [`stop`], [`window`], [`value`], [`series`], [`block`] |
-//! | 1 | [`mod@line`], [`msgpack`], [`tsm`], [`meta`], [`spill`], [`digest`], [`compress`], [`pace`], [`rate`] |
-//! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`] |
+//! | 1 | [`mod@line`], [`msgpack`], [`tsm`], [`meta`], [`spill`], [`digest`], [`compress`], [`pace`], [`rate`], [`mapped`], [`tarball`] |
+//! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`], [`snapshot`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
 //! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`cat`], [`digests`], [`inspect`] |
@@ -102,6 +104,7 @@ pub mod journal;
 pub mod line;
 pub mod location;
 pub mod logs;
+pub mod mapped;
 pub mod meta;
 pub mod msgpack;
 pub mod pace;
@@ -116,9 +119,11 @@ pub mod run;
 pub mod series;
 pub mod side;
 pub mod sink;
+pub mod snapshot;
 pub mod source;
 pub mod spill;
 pub mod stop;
+pub mod tarball;
 pub mod tsm;
 pub mod types;
 pub mod units;

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 /// Port of the HTTP interface of an InfluxDB 1.x server.
 pub const INFLUX_PORT: u16 = 8086;
+/// Port of its snapshots.
+pub const SNAPSHOT_PORT: u16 = 8088;
 
 /// A source or a destination, as named by the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum Location {
     Path(PathBuf),
     /// `influxdb://` or `influxdbs://`.
     Influx(InfluxLocation),
+    /// `influxdb-snapshot://`: the snapshot port of a server, which is read only.
+    Snapshot(InfluxLocation),
     /// `null:`: a destination that only counts.
     Null,
 }
@@ -59,8 +63,9 @@ impl Location {
     pub fn parse(text: &str) -> Result<Self> {
         if let Some((scheme, rest)) = text.split_once("://") {
             return match scheme {
-                "influxdb" => Ok(Self::Influx(InfluxLocation::parse(false, rest)?)),
-                "influxdbs" => Ok(Self::Influx(InfluxLocation::parse(true, rest)?)),
+                "influxdb" => Ok(Self::Influx(InfluxLocation::parse(false, rest, INFLUX_PORT)?)),
+                "influxdbs" => Ok(Self::Influx(InfluxLocation::parse(true, rest, INFLUX_PORT)?)),
+                "influxdb-snapshot" => Ok(Self::Snapshot(InfluxLocation::snapshot(rest)?)),
                 "http" | "https" => Err(pasted_url(scheme, rest)),
                 _ => Err(Error::usage(format!(
                     "{scheme}:// is no scheme of this version: write influxdb://host:8086/db, \
@@ -117,7 +122,18 @@ fn pasted_url(scheme: &str, rest: &str) -> Error {
 }
 
 impl InfluxLocation {
-    fn parse(tls: bool, rest: &str) -> Result<Self> {
+    fn snapshot(rest: &str) -> Result<Self> {
+        let location = Self::parse(false, rest, SNAPSHOT_PORT)?;
+        if location.user.is_some() || !location.prefix.is_empty() || location.nodes.len() != 1 {
+            return Err(Error::usage(
+                "the snapshot port knows no users, paths and clusters: write \
+                 influxdb-snapshot://HOST:8088/DB/RP",
+            ));
+        }
+        Ok(location)
+    }
+
+    fn parse(tls: bool, rest: &str, port: u16) -> Result<Self> {
         if rest.contains(['?', '#']) {
             return Err(Error::usage(
                 "an influxdb:// location has no ? or # part: write influxdb://host:8086/db/rp, \
@@ -129,14 +145,14 @@ impl InfluxLocation {
             Some((user, hosts)) => (Some(parse_user(user)?), hosts),
             None => (None, authority),
         };
-        if user.is_none() && rest.contains('@') && parse_nodes(hosts).is_err() {
+        if user.is_none() && rest.contains('@') && parse_nodes(hosts, port).is_err() {
             // What was cut off at a slash may be a password and is not repeated.
             return Err(Error::usage(
                 "a location reads influxdb://USER@HOST:PORT/DB/RP: write %40 and %2F for @ and / in a \
                  name, and give a password by GAPLESS_SOURCE_PASSWORD or GAPLESS_DESTINATION_PASSWORD",
             ));
         }
-        let nodes = parse_nodes(hosts)?;
+        let nodes = parse_nodes(hosts, port)?;
         let (prefix, path) = path.split_once("//").unwrap_or(("", path));
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
         let mut names = path.split('/').filter(|name| !name.is_empty()).map(decode_percent);
@@ -169,6 +185,10 @@ impl fmt::Display for Location {
             Self::Stdin => f.write_str("-"),
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::Influx(influx) => influx.fmt(f),
+            Self::Snapshot(influx) => {
+                let text = influx.to_string();
+                write!(f, "influxdb-snapshot{}", text.strip_prefix("influxdb").unwrap_or(&text))
+            }
             Self::Null => f.write_str("null:"),
         }
     }
@@ -203,10 +223,10 @@ fn parse_user(user: &str) -> Result<String> {
     decode_percent(user)
 }
 
-fn parse_nodes(text: &str) -> Result<Vec<NodeLocation>> {
+fn parse_nodes(text: &str, port: u16) -> Result<Vec<NodeLocation>> {
     let mut nodes = Vec::new();
     for part in text.split(',') {
-        let node = parse_host(part)?;
+        let node = parse_host(part, port)?;
         if nodes.contains(&node) {
             return Err(Error::usage(format!("the node {node} is named twice")));
         }
@@ -219,7 +239,7 @@ fn parse_nodes(text: &str) -> Result<Vec<NodeLocation>> {
     Ok(nodes)
 }
 
-fn parse_host(text: &str) -> Result<NodeLocation> {
+fn parse_host(text: &str, default: u16) -> Result<NodeLocation> {
     let unreadable = || {
         let several = "of several, each like that with a comma between";
         Error::usage(format!(
@@ -237,8 +257,7 @@ fn parse_host(text: &str) -> Result<NodeLocation> {
             None => (text, None),
         },
     };
-    let port =
-        port.map_or(Ok(INFLUX_PORT), |port| port.parse().map_err(|_ignored| unreadable()))?;
+    let port = port.map_or(Ok(default), |port| port.parse().map_err(|_ignored| unreadable()))?;
     if host.is_empty() || host.contains([' ', '@']) {
         return Err(unreadable());
     }

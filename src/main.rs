@@ -116,7 +116,7 @@ fn cat(arguments: &CatArgs, asked: Asked) -> Result<u8> {
     } else if done.rows == 0 {
         progress::print("INCOMPLETE   the window holds nothing");
     }
-    Ok(if rejected > 0 || done.rows == 0 { INCOMPLETE } else { 0 })
+    Ok(if rejected > 0 || done.unread || done.rows == 0 { INCOMPLETE } else { 0 })
 }
 
 fn out(text: &str) -> Result<()> {
@@ -139,6 +139,7 @@ fn failed(error: &Error) -> u8 {
     match error.kind() {
         ErrorKind::Usage(_) => USAGE,
         ErrorKind::Interrupted => INTERRUPTED,
+        ErrorKind::Moving(_) => INCOMPLETE,
         _ => FAILED,
     }
 }

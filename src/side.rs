@@ -2,6 +2,7 @@
 
 mod create;
 mod identity;
+mod stored;
 
 pub use self::create::{Missing, settings_that_differ};
 pub use self::identity::is_unchanged;
@@ -13,7 +14,7 @@ use crate::compress::{self, Input};
 use crate::copy;
 use crate::error::{Error, Result};
 use crate::http::{Client, News, READ_TIMEOUT, Retry, Role, Secret, Server, Summary};
-use crate::journal::Identity;
+use crate::journal::{Identity, now};
 use crate::location::{InfluxLocation, Location, NodeLocation};
 use crate::pipeline::{Progress, Stage};
 use crate::plan::Held;
@@ -47,6 +48,17 @@ pub struct Access {
     pub jobs: usize,
 }
 
+/// How a side is read.
+#[derive(Debug)]
+pub struct Reading {
+    /// Limits, and what line protocol does not say.
+    pub lines: line_file::Options,
+    /// A file is made out, to be known again.
+    pub identify: bool,
+    /// Damage in a server's files is passed over and counted.
+    pub salvage: bool,
+}
+
 /// A side that is read.
 #[expect(missing_debug_implementations, reason = "neither seam asks for Debug")]
 pub struct SourceSide {
@@ -60,7 +72,7 @@ pub struct SourceSide {
     pub identity: Option<Identity>,
 }
 
-/// Opens a source, recognised by its content. With `identify`, a file is made out, too.
+/// Opens a source, recognised by its content.
 ///
 /// # Errors
 /// Where there is nothing, or nothing that is known.
@@ -68,14 +80,13 @@ pub fn open_source(
     location: &Location,
     access: Access,
     role: Role,
-    options: &line_file::Options,
-    identify: bool,
+    reading: &Reading,
     rejects: &Rejects,
     progress: &Meter,
 ) -> Result<SourceSide> {
     let lines = |input: Input| -> Result<SourceSide> {
         let warn = |text: &str| progress.warn(text);
-        let file = LineFile::read(&location.to_string(), input, options, rejects, &warn)?;
+        let file = LineFile::read(&location.to_string(), input, &reading.lines, rejects, &warn)?;
         let lines = Some(file.stats().clone());
         progress.rejected(file.stats().rejected);
         Ok(SourceSide { source: Box::new(file), lines, clock: None, identity: None })
@@ -86,14 +97,17 @@ pub fn open_source(
             lines(Input::from_reader("-".into(), Box::new(stdin)))
         }
         Location::Path(path) if path.is_dir() => {
+            if let Some(side) = stored::open_files(path, reading)? {
+                return Ok(side);
+            }
             let source = Box::new(open_directory(path)?);
-            let identity = identify.then(|| identity::of_archive(path)).transpose()?;
+            let identity = reading.identify.then(|| identity::of_archive(path)).transpose()?;
             Ok(SourceSide { source, lines: None, clock: None, identity })
         }
         Location::Path(path) => {
             let file = File::open(path).map_err(|error| Error::io(path, "open", error))?;
             let length = compress::length(&file);
-            let fingerprint = identify.then(|| Fingerprint::of(path, &file)).transpose()?;
+            let fingerprint = reading.identify.then(|| Fingerprint::of(path, &file)).transpose()?;
             let file = identity::hashed(progress.count_bytes(file), fingerprint.as_ref());
             let side = lines(Input::from_reader(path.clone(), file).of_length(length))?;
             Ok(SourceSide { identity: fingerprint.map(Fingerprint::finish), ..side })
@@ -101,7 +115,7 @@ pub fn open_source(
         Location::Influx(influx) => {
             let client = connect(influx, access, role, progress)?;
             let mut names = (influx.database.clone(), influx.retention_policy.clone());
-            let asked_for = &options.namespace.database;
+            let asked_for = &reading.lines.namespace.database;
             if role == Role::Source && names.0.is_none() && !asked_for.is_empty() {
                 // A server shows more of a database that is named.
                 names.0 = Some(asked_for.clone());
@@ -109,6 +123,15 @@ pub fn open_source(
             let source = InfluxHttp::new(Arc::clone(&client), names.0, names.1)?;
             let clock = client.clock();
             Ok(SourceSide { source: Box::new(source), lines: None, clock, identity: None })
+        }
+        Location::Snapshot(snapshot) => {
+            progress.warn(&format!(
+                "{location}: the snapshot port knows neither encryption nor users: use it on a host that \
+                 you trust, or through a tunnel (ssh -L)"
+            ));
+            let source = Box::new(stored::open_snapshot(snapshot, reading)?);
+            // The port does not tell the server's clock.
+            Ok(SourceSide { source, lines: None, clock: Some(now()), identity: None })
         }
         Location::Null => Err(Error::usage("null: cannot be read: it stores nothing")),
     }
@@ -120,8 +143,8 @@ fn open_directory(path: &Path) -> Result<ArchiveSource> {
     }
     Err(Error::location(
         path.display(),
-        "the directory is nothing known: a gapless archive has a manifest.json, and this version \
-         reads no other directory",
+        "the directory is nothing known: a gapless archive has a manifest.json, a data directory \
+         meta/meta.db, a backup TIME.manifest or meta.NN",
     ))
 }
 
@@ -170,7 +193,7 @@ pub fn expect_input(locations: &[&Location], progress: &dyn Progress) {
                 Ok(held) if held.is_dir() => {}
                 _ => return,
             },
-            Location::Influx(_) | Location::Null => {}
+            Location::Influx(_) | Location::Snapshot(_) | Location::Null => {}
         }
     }
     if files > 0 {
@@ -233,6 +256,9 @@ pub fn open_destination(
 ) -> Result<DestinationSide> {
     match location {
         Location::Null => Ok(DestinationSide::Null(Null)),
+        Location::Snapshot(_) => Err(Error::usage(
+            "the snapshot port cannot be written: name the server as influxdb://HOST:8086/DB",
+        )),
         Location::Stdin => Err(Error::usage("- is no destination")),
         Location::Path(path) if writing.dry_run && !path.exists() => {
             Ok(DestinationSide::Null(Null))

@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 /// table. A new top-level module is entered here, in the lowest place where it compiles.
 const LAYERS: [&[&str]; 7] = [
     &["error", "files", "stop", "window", "value", "series", "block"],
-    &["line", "msgpack", "tsm", "meta", "spill", "digest", "compress", "pace", "rate"],
-    &["location", "plan", "types", "http", "influxql", "archive", "reject"],
+    &[
+        "line", "msgpack", "tsm", "meta", "spill", "digest", "compress", "pace", "rate", "mapped",
+        "tarball",
+    ],
+    &["location", "plan", "types", "http", "influxql", "archive", "reject", "snapshot"],
     &["source", "sink"],
     &["pipeline"],
     &["units", "compare", "conflicts", "journal", "copy", "verify", "cat", "digests", "inspect"],

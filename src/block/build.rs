@@ -13,9 +13,9 @@ use std::sync::Arc;
 /// A block in the making.
 #[derive(Debug, Default)]
 pub struct Builder {
-    block: Block,
+    pub(super) block: Block,
     /// Bytes of strings.
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 impl Builder {

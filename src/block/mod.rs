@@ -15,6 +15,7 @@
 mod arrange;
 mod blocks;
 pub mod build;
+pub mod bulk;
 pub(crate) mod index;
 pub mod log;
 mod runs;
@@ -338,6 +339,13 @@ impl Bits {
             self.0.resize(at / 64 + 1, 0);
         }
         self.0[at / 64] |= 1 << (at % 64);
+    }
+
+    /// Makes room for so many bits.
+    fn reach(&mut self, end: usize) {
+        if self.0.len() < end.div_ceil(64) {
+            self.0.resize(end.div_ceil(64), 0);
+        }
     }
 
     /// Sets what lies within the words that there are.

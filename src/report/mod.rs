@@ -277,6 +277,8 @@ pub struct Context {
     pub window: Window,
     /// What lies outside of what was compared.
     pub not_covered: Vec<String>,
+    /// What is there and was not read.
+    pub unread: Vec<String>,
     /// Only some series were wanted.
     pub filtered: bool,
     /// What the source's lines held besides.
@@ -466,6 +468,7 @@ fn rejected(context: &Context) -> Option<String> {
 fn incomplete(context: &Context, outcome: &verify::Outcome) -> Vec<String> {
     let counts = outcome.counts;
     let mut reasons: Vec<String> = rejected(context).into_iter().collect();
+    reasons.extend(context.unread.iter().map(|remark| format!("not read: {remark}")));
     if context.expired.asked_for {
         reasons.extend(context.expired.remarks());
     }

@@ -9,7 +9,8 @@ const LEFT_OUT: [&str; 2] = ["--json", "--quiet"];
 const COPY_FLAGS: [&str; 7] =
     ["--create", "--overwrite", "--gzip", "--no-read-back", "--retry-suspects", "--dry-run", "-n"];
 /// Options that only `copy` has, with a value.
-const COPY_VALUES: [&str; 3] = ["--consistency", "--journal", "--on-type-conflict"];
+const COPY_VALUES: [&str; 5] =
+    ["--consistency", "--journal", "--on-type-conflict", "--rate", "--read-back"];
 
 /// The command line with another command and perhaps one more option. Nothing where the source was
 /// standard input, which is gone.

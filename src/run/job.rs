@@ -41,6 +41,8 @@ pub(super) struct Job {
     /// What lies outside of it, for people.
     pub(super) not_covered: Vec<String>,
     pub(super) expired: Expired,
+    /// What the other side holds and was not read.
+    pub(super) unread: Vec<String>,
     /// Sides whose certificates are not verified.
     insecure: Vec<Role>,
 }
@@ -76,7 +78,9 @@ impl Job {
         let expired = Expired { asked_for: settings.start_given, ..Expired::default() };
         let window = settings.window;
         let (not_covered, insecure) = (Vec::new(), Vec::new());
-        let mut job = Self { window, settings, side, rejects, not_covered, expired, insecure };
+        let unread = Vec::new();
+        let mut job =
+            Self { window, settings, side, rejects, not_covered, expired, insecure, unread };
         if common.insecure_source {
             job.note_insecure(Role::Source);
         }
@@ -85,6 +89,11 @@ impl Job {
             let what =
                 format!("databases that {user:?} may not read: the server does not show them");
             job.not_covered.push(what);
+        }
+        if let Some(made) = job.side.source.made() {
+            let when = format_time(made);
+            job.not_covered
+                .push(format!("what was written after {when}: the backup was begun then"));
         }
         let coverage = job.side.source.coverage();
         job.narrow(coverage, "what lies outside the source archive's own window");
@@ -123,6 +132,17 @@ impl Job {
         Ok(side)
     }
 
+    /// Opens another way to read the destination.
+    pub(super) fn open_read_back(
+        &self,
+        location: &Location,
+        sides: &TwoSides,
+        progress: &Meter,
+    ) -> Result<SourceSide> {
+        let (role, settings) = (Role::Destination, &self.settings);
+        open_side(location, access(sides, role)?, role, settings, false, &self.rejects, progress)
+    }
+
     /// The newest points of a live source may still be on their way: they are left out.
     fn stop_at_horizon(&mut self, journal: Option<&Journal>) {
         let Some(clock) = self.side.clock.filter(|_| !self.settings.end_given) else { return };
@@ -142,6 +162,13 @@ impl Job {
             format_time(horizon),
             self.settings.lag / 1_000_000_000
         ));
+    }
+
+    /// Notes what the source holds and was not read. True where there is something.
+    pub(super) fn note_unread(&mut self) -> bool {
+        let unread = self.side.source.unread();
+        self.not_covered.extend(unread.iter().map(|remark| format!("not read: {remark}")));
+        !unread.is_empty()
     }
 
     fn narrow(&mut self, coverage: Window, why: &str) {
@@ -181,7 +208,7 @@ impl Job {
     /// What is copied or compared with what, by name.
     pub(super) fn pairs(&self, destination: &Location) -> Result<Vec<Pair>> {
         let target = match destination {
-            Location::Influx(influx) => Target {
+            Location::Influx(influx) | Location::Snapshot(influx) => Target {
                 database: influx.database.clone(),
                 retention_policy: influx.retention_policy.clone(),
             },
@@ -336,6 +363,7 @@ impl Job {
             elapsed: progress.elapsed(),
             expired: self.expired.clone(),
             insecure: self.insecure.iter().map(ToString::to_string).collect(),
+            unread: self.side.source.unread().into_iter().chain(self.unread.clone()).collect(),
         })
     }
 }
@@ -373,7 +401,7 @@ fn open_side(
     rejects: &Rejects,
     progress: &Meter,
 ) -> Result<SourceSide> {
-    let options = line_file::Options {
+    let lines = line_file::Options {
         precision: settings.precision,
         default_time: settings.default_time,
         window: settings.window,
@@ -381,7 +409,8 @@ fn open_side(
         memory_max: settings.memory / 2,
         spill: settings.spill.clone(),
     };
-    side::open_source(location, access, role, &options, identify, rejects, progress)
+    let reading = side::Reading { lines, identify, salvage: settings.salvage };
+    side::open_source(location, access, role, &reading, rejects, progress)
 }
 
 fn warn_insecure(role: Role, progress: &Meter) {

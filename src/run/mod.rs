@@ -90,6 +90,7 @@ fn copy_recorded(
 ) -> Result<(Report, u64, u64)> {
     let sides = &arguments.sides;
     let (consistency, policy) = (arguments.consistency()?, arguments.policy()?);
+    let read_back = arguments.read_back()?;
     let rate = arguments.rate()?;
     if let Some(recording) = recording {
         recording.announce(progress);
@@ -149,6 +150,12 @@ fn copy_recorded(
     {
         progress.stage("plan");
         typed = job.deal_with_types(reader, &units, policy, group, arguments.dry_run)?;
+    }
+    let read_back = read_back.filter(|_| destination.is_server() && !arguments.dry_run);
+    let read_back =
+        read_back.map(|place| job.open_read_back(&place, sides, progress)).transpose()?;
+    if let Some(side) = &read_back {
+        writable.reader = Some(&*side.source);
     }
     if arguments.no_read_back {
         writable.reader = None;
@@ -307,6 +314,7 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     let jobs = job.settings.jobs;
     let options = job.compare_options(jobs);
     let outcome = verify::run(&*job.side.source, reader, &units, jobs, &options, progress)?;
+    job.unread = reader.unread();
     let writable = matches!(target, Location::Influx(_));
     let report = report::of_verify(job.context(sides, progress)?, outcome, writable);
     Report { settings_differ, ..report }.printed()
@@ -328,7 +336,7 @@ pub struct Listing {
 /// # Errors
 /// Where it could not be carried out.
 pub fn inspect(arguments: &ReadArgs, progress: &Meter) -> Result<Listing> {
-    let (job, name) = open_to_read("inspect", arguments, progress)?;
+    let (mut job, name) = open_to_read("inspect", arguments, progress)?;
     let options = inspect::Options {
         window: job.window,
         filter: job.settings.filter.clone(),
@@ -337,8 +345,9 @@ pub fn inspect(arguments: &ReadArgs, progress: &Meter) -> Result<Listing> {
     };
     let facts = inspect::run(&*job.side.source, &job.held()?, &options, progress)?;
     let rejected = job.rejects.finish()?.rows;
+    let unread = job.note_unread();
     let report = of_inspect(name, job.window, job.not_covered, rejected, &facts);
-    let incomplete = rejected > 0 || report.is_empty();
+    let incomplete = rejected > 0 || unread || report.is_empty();
     Ok(Listing { text: report.to_string(), json: report.json()?, incomplete })
 }
 
@@ -347,13 +356,14 @@ pub fn inspect(arguments: &ReadArgs, progress: &Meter) -> Result<Listing> {
 /// # Errors
 /// Where it could not be carried out.
 pub fn digest(arguments: &ReadArgs, progress: &Meter) -> Result<Listing> {
-    let (job, name) = open_to_read("digest", arguments, progress)?;
+    let (mut job, name) = open_to_read("digest", arguments, progress)?;
     let namespaces: Vec<_> = job.held()?.into_iter().map(|held| held.namespace).collect();
     let (source, filter, jobs) = (&*job.side.source, &job.settings.filter, job.settings.jobs);
     let digests = digests::run(source, &namespaces, job.window, filter, jobs, progress)?;
     let rejected = job.rejects.finish()?.rows;
+    let unread = job.note_unread();
     let report = of_digests(name, job.window, job.not_covered, rejected, digests);
-    let incomplete = rejected > 0 || report.is_empty();
+    let incomplete = rejected > 0 || unread || report.is_empty();
     Ok(Listing { text: report.to_string(), json: report.json()?, incomplete })
 }
 
@@ -375,6 +385,8 @@ pub struct Catted {
     pub rejects: Summary,
     /// Rows written.
     pub rows: u64,
+    /// Something is there and was not read.
+    pub unread: bool,
     /// What was left out, one remark a line.
     pub not_covered: Vec<String>,
 }
@@ -388,12 +400,13 @@ pub fn cat(arguments: &CatArgs, progress: &Meter, out: &mut dyn Write) -> Result
     progress.begin("cat", &[("source", &source)]);
     side::expect_input(&[&source], progress);
     let rejects = Rejects::new(arguments.common.reject.clone());
-    let job = Job::open(&arguments.common, &source, rejects, None, progress)?;
+    let mut job = Job::open(&arguments.common, &source, rejects, None, progress)?;
     let held = job.held()?;
     let filter = &job.settings.filter;
     let source = &*job.side.source;
     progress.stage("write");
     let outcome = cat::run(source, &held, job.window, filter, &job.rejects, progress, out)?;
     let rejects = job.rejects.finish()?;
-    Ok(Catted { rejects, rows: outcome.rows, not_covered: job.not_covered })
+    let unread = job.note_unread();
+    Ok(Catted { rejects, rows: outcome.rows, unread, not_covered: job.not_covered })
 }

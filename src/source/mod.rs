@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod influx_http;
 pub mod line_file;
+pub mod tsm;
 pub mod typed;
 
 use crate::block::{Block, Column};
@@ -90,6 +91,16 @@ pub trait Source: Send + Sync {
     /// The times that it can speak of: an archive of one window says nothing of the rest.
     fn coverage(&self) -> Window {
         Window::ALL
+    }
+
+    /// When what it holds was put together, nanoseconds since 1970: what was written later is not in it.
+    fn made(&self) -> Option<i64> {
+        None
+    }
+
+    /// What is there and was not read, one remark a line: what is read is then incomplete.
+    fn unread(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// True where series are seen by the raw keys under which they are stored, false where only

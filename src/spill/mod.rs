@@ -9,6 +9,7 @@ pub mod rows;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
+use crate::mapped::Bytes;
 use std::env;
 use std::fs::File;
 use std::io;
@@ -104,6 +105,14 @@ impl SpillFile {
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// What was written, as if it were in memory.
+    ///
+    /// # Errors
+    /// Where it cannot be mapped.
+    pub fn into_bytes(self) -> Result<Bytes> {
+        Bytes::map(&self.place.directory, &self.file)
     }
 
     /// Writes behind what is there; returns the offset of the first byte.

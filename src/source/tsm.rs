@@ -1,0 +1,245 @@
+//! What all places have in common that hold InfluxDB's own files: a data directory, a backup, a server's
+//! snapshot port.
+//!
+//! Such a place ([`Place`]) says what it holds by its meta store and opens the files of a shard. From
+//! then on all are read alike: partitions are the stretches of time of shard groups, which overlap where
+//! the shard duration was altered; then they are one partition. Series are seen by the raw keys under
+//! which they are stored.
+
+pub mod backup;
+mod column;
+pub mod directory;
+pub mod live;
+pub mod log;
+pub mod packed;
+pub mod reader;
+mod remarks;
+pub mod shard;
+
+use self::reader::ShardReader;
+use self::shard::Shard;
+use crate::error::{Error, ErrorKind, Result};
+use crate::line::key;
+use crate::meta::{Meta, RetentionPolicy, ShardGroup};
+use crate::plan::{Held, Namespace, Partition, RpSettings, Scope};
+use crate::source::{Reader, Source};
+use crate::tsm::split_key;
+use crate::types::FieldTypes;
+use crate::value::FieldType;
+use crate::window::Window;
+use std::sync::Arc;
+
+/// The server's own database, which is left out unless it is named.
+const INTERNAL: &str = "_internal";
+
+/// A place that holds files of a server. Shared by worker threads.
+pub trait Place: Send + Sync {
+    /// What it is, for people, without secrets.
+    fn name(&self) -> String;
+
+    /// What the meta store says.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn meta(&self) -> Result<Arc<Meta>>;
+
+    /// Opens a shard; `None` where the place has no files of it.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is damaged.
+    fn open(&self, namespace: &Namespace, shard: u64) -> Result<Option<Arc<Shard>>>;
+
+    /// When what it holds was put together, nanoseconds since 1970.
+    fn made(&self) -> Option<i64> {
+        None
+    }
+
+    /// What is there and was not read, one remark a line.
+    fn unread(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A place as a source.
+#[derive(Debug)]
+pub struct TsmSource<P> {
+    place: P,
+    /// Database and RP that were asked for; empty where none was.
+    wanted: Namespace,
+}
+
+impl<P: Place> TsmSource<P> {
+    /// A source of what is `wanted`: empty names stand for all.
+    pub fn new(place: P, wanted: Namespace) -> Self {
+        Self { place, wanted }
+    }
+
+    /// The place.
+    pub fn place(&self) -> &P {
+        &self.place
+    }
+
+    fn groups_of(&self, namespace: &Namespace) -> Result<Vec<ShardGroup>> {
+        let meta = self.place.meta()?;
+        let policy = policies(&meta).find(|(name, _)| name == namespace).map(|(_, policy)| policy);
+        let Some(policy) = policy else {
+            let what = namespace.to_string();
+            let place = format!("in {}", self.place.name());
+            return Err(ErrorKind::NotFound { what, place }.into());
+        };
+        let live = policy.groups.iter().filter(|group| group.deleted_at.is_none());
+        let mut groups: Vec<ShardGroup> = live.cloned().collect();
+        groups.sort_by_key(|group| (group.window().start, group.id));
+        Ok(groups)
+    }
+
+    /// All that is stored of the groups that meet a window.
+    fn shards(&self, namespace: &Namespace, window: Window) -> Result<Vec<Arc<Shard>>> {
+        let mut shards = Vec::new();
+        let mut ids: Vec<u64> = self
+            .groups_of(namespace)?
+            .iter()
+            .filter(|group| group.window().intersect(window).is_some())
+            .flat_map(|group| group.shards.iter().map(|shard| shard.id))
+            .collect();
+        ids.sort_unstable();
+        for id in ids {
+            shards.extend(self.place.open(namespace, id)?);
+        }
+        Ok(shards)
+    }
+
+    /// Hands every key of the shards that meet a scope to `each`, with the type of its values.
+    fn each_key(&self, scope: &Scope, mut each: impl FnMut(&[u8], FieldType)) -> Result<()> {
+        let shards = self.shards(&scope.namespace, scope.window)?;
+        for file in shards.iter().flat_map(|shard| &shard.files) {
+            for key in file.tsm.keys() {
+                let key = key.map_err(|damage| file.damaged(damage))?;
+                if key.meeting(scope.window).next().is_some() {
+                    each(key.key, key.field_type);
+                }
+            }
+        }
+        for (key, points) in shards.iter().flat_map(|shard| shard.log.keys_from(b"")) {
+            let inside = |time: &i64| scope.window.contains(*time);
+            for points in points.iter().filter(|points| points.times.iter().any(inside)) {
+                each(key, points.values.field_type());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn policies(meta: &Meta) -> impl Iterator<Item = (Namespace, &RetentionPolicy)> {
+    meta.databases.iter().flat_map(|database| {
+        database.rps.iter().map(|policy| {
+            let namespace = Namespace {
+                database: database.name.clone(),
+                retention_policy: policy.name.clone(),
+            };
+            (namespace, policy)
+        })
+    })
+}
+
+impl<P: Place> Source for TsmSource<P> {
+    fn name(&self) -> String {
+        self.place.name()
+    }
+
+    fn namespaces(&self) -> Result<Vec<Held>> {
+        let meta = self.place.meta()?;
+        let defaults = |namespace: &Namespace| {
+            meta.databases.iter().any(|database| {
+                database.name == namespace.database
+                    && database.default_rp == namespace.retention_policy
+            })
+        };
+        let named = |wanted: &str, name: &str| wanted.is_empty() || wanted == name;
+        let wanted = |namespace: &Namespace| {
+            named(&self.wanted.database, &namespace.database)
+                && named(&self.wanted.retention_policy, &namespace.retention_policy)
+                && (namespace.database != INTERNAL || self.wanted.database == INTERNAL)
+        };
+        let mut held: Vec<Held> = policies(&meta)
+            .filter(|(namespace, _)| wanted(namespace))
+            .map(|(namespace, policy)| {
+                let settings = RpSettings {
+                    duration: Some(policy.duration),
+                    shard_duration: Some(policy.shard_duration),
+                    replication: Some(policy.replication),
+                    default: Some(defaults(&namespace)),
+                };
+                Held { namespace, settings: Some(settings) }
+            })
+            .collect();
+        held.sort_by(|one, other| one.namespace.cmp(&other.namespace));
+        Ok(held)
+    }
+
+    fn plan(&self, scope: &Scope) -> Result<Vec<Partition>> {
+        let windows = united(self.groups_of(&scope.namespace)?.iter().map(ShardGroup::window));
+        let windows = windows.into_iter().filter_map(|window| window.intersect(scope.window));
+        let partition =
+            |window| Partition { namespace: scope.namespace.clone(), window, measurement: None };
+        Ok(windows.map(partition).collect())
+    }
+
+    fn open(&self, partition: &Partition) -> Result<Box<dyn Reader + '_>> {
+        let shards = self.shards(&partition.namespace, partition.window)?;
+        let measurement = partition.measurement.clone();
+        Ok(Box::new(ShardReader::new(shards, partition.window, measurement)))
+    }
+
+    fn field_types(&self, scope: &Scope) -> Result<Option<FieldTypes>> {
+        let mut types = FieldTypes::new();
+        let mut damaged = None;
+        self.each_key(scope, |composite, field_type| {
+            let Some((series, field)) = split_key(composite) else {
+                damaged.get_or_insert_with(|| composite.to_vec());
+                return;
+            };
+            let series = key::parse(series);
+            if scope.filter.admits(&series) {
+                let fields = types.entry(series.measurement().into()).or_default();
+                let known: &mut Vec<FieldType> = fields.entry(field.into()).or_default();
+                if !known.contains(&field_type) {
+                    known.push(field_type);
+                    known.sort_unstable();
+                }
+            }
+        })?;
+        match damaged {
+            None => Ok(Some(types)),
+            Some(_) => Err(Error::location(self.place.name(), "a key names no field")),
+        }
+    }
+
+    fn groups(&self, namespace: &Namespace) -> Result<Option<Vec<Window>>> {
+        Ok(Some(self.groups_of(namespace)?.iter().map(ShardGroup::window).collect()))
+    }
+
+    fn made(&self) -> Option<i64> {
+        self.place.made()
+    }
+
+    fn unread(&self) -> Vec<String> {
+        self.place.unread()
+    }
+
+    fn sees_raw_keys(&self) -> bool {
+        true
+    }
+}
+
+/// Windows in order, those that overlap made one.
+fn united(windows: impl Iterator<Item = Window>) -> Vec<Window> {
+    let mut united: Vec<Window> = Vec::new();
+    for window in windows.filter(|window| !window.is_empty()) {
+        match united.last_mut() {
+            Some(last) if window.start < last.end => last.end = last.end.max(window.end),
+            _ => united.push(window),
+        }
+    }
+    united
+}

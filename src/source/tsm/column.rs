@@ -1,0 +1,237 @@
+//! One field of one series within a stretch of time, put together from everything that is stored of it.
+
+use super::log::{Logged, push, without};
+use super::shard::StoredFile;
+use crate::block::bulk::Slice;
+use crate::error::Result;
+use crate::tsm::index::{Entry, Key};
+use crate::tsm::{Points, Span, Values, split_key};
+use crate::value::FieldType;
+use crate::window::Window;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Where the points of a field are stored, the place that wins last.
+#[derive(Debug)]
+pub(super) struct Stored<'a> {
+    /// The field key, unescaped.
+    pub(super) field: Arc<[u8]>,
+    places: Vec<Place<'a>>,
+}
+
+#[derive(Debug)]
+enum Place<'a> {
+    File(InFile<'a>),
+    Log(&'a Points),
+}
+
+/// One key of a series in one place.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Found<'a> {
+    /// In a file.
+    File(&'a StoredFile, Key<'a>),
+    /// In a log.
+    Log(&'a Logged),
+}
+
+impl<'a> Found<'a> {
+    /// The composite key.
+    pub(super) fn key(&self) -> &'a [u8] {
+        match self {
+            Self::File(_, key) => key.key,
+            Self::Log((key, _)) => key,
+        }
+    }
+}
+
+/// The blocks of a field in one file that meet the window.
+#[derive(Debug)]
+struct InFile<'a> {
+    file: &'a StoredFile,
+    field_type: FieldType,
+    entries: Vec<Entry>,
+    hidden: Vec<Span>,
+    /// The first entry that is not over.
+    at: usize,
+}
+
+/// The cells of one field and type, in order of time, each time once.
+#[derive(Debug)]
+pub(super) struct Cells {
+    points: Points,
+    range: Range<usize>,
+}
+
+/// Blocks of a file that are decoded together, over all fields of a series.
+const BLOCKS: usize = 64;
+/// Most of them that are of one field.
+const BLOCKS_OF_FIELD: usize = 16;
+/// Points of the log that are put into rows together.
+const LOGGED: usize = 8_192;
+
+impl<'a> Stored<'a> {
+    /// What is stored of all fields of one series; what is found later wins.
+    pub(super) fn of_series(found: &[Found<'a>], window: Window) -> Vec<Self> {
+        let mut fields: Vec<Self> = Vec::new();
+        for one in found {
+            let Some((_, field)) = split_key(one.key()) else { continue };
+            let at = fields.iter().position(|known| *known.field == *field).unwrap_or_else(|| {
+                fields.push(Self { field: field.into(), places: Vec::new() });
+                fields.len() - 1
+            });
+            fields[at].add(*one, window);
+        }
+        fields
+    }
+
+    fn add(&mut self, found: Found<'a>, window: Window) {
+        match found {
+            Found::File(file, key) => {
+                let in_file = InFile::new(file, &key, window);
+                self.places.extend(in_file.map(Place::File));
+            }
+            Found::Log((_, points)) => self.places.extend(points.iter().map(Place::Log)),
+        }
+    }
+
+    /// The end of a stretch from `start`, at most `end`, for which only some blocks of a file are
+    /// decoded; the series has so many fields.
+    pub(super) fn stretch(&self, start: i64, end: i64, fields: usize) -> i64 {
+        let blocks = (BLOCKS / fields.max(1)).clamp(1, BLOCKS_OF_FIELD);
+        let ends = self.places.iter().filter_map(|place| match place {
+            Place::File(file) => {
+                let mut left =
+                    file.entries[file.at..].iter().filter(|entry| entry.span.max >= start);
+                left.nth(blocks - 1).map(|entry| entry.span.max.saturating_add(1))
+            }
+            Place::Log(points) => {
+                let first = points.times.partition_point(|time| *time < start);
+                points.times.get(first + LOGGED).copied()
+            }
+        });
+        ends.fold(end, i64::min).max(start.saturating_add(1))
+    }
+
+    /// The cells of a stretch, one column for each type. Stretches are asked for in order.
+    pub(super) fn cells(&mut self, stretch: Window) -> Result<Vec<Cells>> {
+        let mut parts = Vec::new();
+        for place in &mut self.places {
+            let points = match place {
+                Place::File(file) => file.decode(stretch)?,
+                Place::Log(points) => inside(points, stretch),
+            };
+            if !points.is_empty() {
+                parts.push(points);
+            }
+        }
+        let ordered = |points: &Points| points.times.is_sorted_by(|one, two| one < two);
+        if parts.len() == 1 && ordered(&parts[0]) {
+            return Ok(parts
+                .pop()
+                .map(|points| Cells::within(points, stretch))
+                .into_iter()
+                .collect());
+        }
+        Ok(resolved(&parts, stretch))
+    }
+}
+
+impl<'a> InFile<'a> {
+    /// The blocks of a key that meet the window and are not deleted as a whole, if there are any.
+    fn new(file: &'a StoredFile, key: &Key<'a>, window: Window) -> Option<Self> {
+        let hidden: Vec<Span> = file.tombstones.of(key.key).collect();
+        let is_hidden = |entry: &Entry| {
+            hidden.iter().any(|span| span.min <= entry.span.min && entry.span.max <= span.max)
+        };
+        let entries: Vec<Entry> = key.meeting(window).filter(|entry| !is_hidden(entry)).collect();
+        let field_type = key.field_type;
+        (!entries.is_empty()).then_some(Self { file, field_type, entries, hidden, at: 0 })
+    }
+}
+
+impl InFile<'_> {
+    /// The points of all blocks that meet a stretch, in their order, without what was deleted.
+    fn decode(&mut self, stretch: Window) -> Result<Points> {
+        let mut points = Points { times: Vec::new(), values: Values::new(self.field_type) };
+        while self.entries.get(self.at).is_some_and(|entry| entry.span.max < stretch.start) {
+            self.at += 1;
+        }
+        for entry in &self.entries[self.at..] {
+            if entry.span.min >= stretch.end {
+                break;
+            }
+            if entry.span.meets(stretch) {
+                self.file.append(*entry, &mut points)?;
+            }
+        }
+        self.hidden.iter().for_each(|span| without(&mut points, *span));
+        Ok(points)
+    }
+}
+
+/// The points of a log inside a stretch.
+fn inside(points: &Points, stretch: Window) -> Points {
+    let start = points.times.partition_point(|time| *time < stretch.start);
+    let end = points.times.partition_point(|time| *time < stretch.end);
+    let mut cut = Points { times: Vec::new(), values: Values::new(points.values.field_type()) };
+    for at in start..end {
+        cut.times.push(points.times[at]);
+        push(&mut cut.values, points.values.get(at), &mut 0);
+    }
+    cut
+}
+
+/// The last value of each time, by type.
+fn resolved(parts: &[Points], stretch: Window) -> Vec<Cells> {
+    let mut places: Vec<(i64, usize, usize)> = Vec::new();
+    for (part, points) in parts.iter().enumerate() {
+        let times = points.times.iter().enumerate().filter(|(_, time)| stretch.contains(**time));
+        places.extend(times.map(|(at, time)| (*time, part, at)));
+    }
+    places.sort_unstable();
+    let mut columns: Vec<Points> = Vec::new();
+    for (at, (time, part, point)) in places.iter().enumerate() {
+        if places.get(at + 1).is_some_and(|next| next.0 == *time) {
+            continue;
+        }
+        let value = parts[*part].values.get(*point);
+        let field_type = value.field_type();
+        let known = columns.iter().position(|column| column.values.field_type() == field_type);
+        let column = known.unwrap_or_else(|| {
+            columns.push(Points { times: Vec::new(), values: Values::new(field_type) });
+            columns.len() - 1
+        });
+        columns[column].times.push(*time);
+        push(&mut columns[column].values, value, &mut 0);
+    }
+    columns.into_iter().map(|points| Cells::within(points, stretch)).collect()
+}
+
+impl Cells {
+    fn within(points: Points, stretch: Window) -> Self {
+        let start = points.times.partition_point(|time| *time < stretch.start);
+        let end = points.times.partition_point(|time| *time < stretch.end);
+        Self { points, range: start..end }
+    }
+
+    /// The times.
+    pub(super) fn times(&self) -> &[i64] {
+        &self.points.times[self.range.clone()]
+    }
+
+    /// The values, of which [`Cells::range`] are meant.
+    pub(super) fn values(&self) -> Slice<'_> {
+        match &self.points.values {
+            Values::Float(values) => Slice::Float(values),
+            Values::Integer(values) => Slice::Integer(values),
+            Values::Unsigned(values) => Slice::Unsigned(values),
+            Values::Boolean(values) => Slice::Boolean(values),
+            Values::String(strings) => Slice::String(&strings.ends, &strings.bytes),
+        }
+    }
+
+    /// Which of the values are meant.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+}

@@ -1,0 +1,284 @@
+//! A server's data directory: `meta/meta.db`, `data/DB/RP/SHARD/`, `wal/DB/RP/SHARD/`, also while the
+//! server runs.
+//!
+//! A running server moves points from the log into TSM files and replaces TSM files by others that hold
+//! the same. So of each shard the log is read before the TSM files are listed, and the list is made
+//! again when all of them are open: unless it is the same, everything is read again. Files that are open
+//! stay readable when they are taken away. The last entry of the newest segment may be on its way: it is
+//! looked at again, and an end that stays cut short is damage.
+
+use super::Place;
+use super::log::{End, Log};
+use super::remarks::Remarks;
+use super::shard::{Shard, StoredFile, advised};
+use crate::error::{Damage, Error, ErrorKind, Result};
+use crate::mapped::Bytes;
+use crate::meta::{self, Meta};
+use crate::plan::Namespace;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+/// How often a shard whose files change is read again.
+const TRIES: u32 = 20;
+/// Pauses between readings of a segment whose last entry is cut short.
+const TAIL: [Duration; 4] = [Duration::from_millis(50); 4];
+/// Most bytes of a `meta.db`.
+const META_MAX: u64 = 256 << 20;
+
+/// Where the parts of a data directory are.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The directory of `meta.db`.
+    pub meta: PathBuf,
+    /// The directory of the databases' TSM files.
+    pub data: PathBuf,
+    /// The directory of the databases' write-ahead log.
+    pub wal: PathBuf,
+}
+
+impl Layout {
+    /// The usual layout of a directory, if it is a data directory.
+    #[must_use]
+    pub fn of(root: &Path) -> Option<Self> {
+        let layout =
+            Self { meta: root.join("meta"), data: root.join("data"), wal: root.join("wal") };
+        layout.meta.join("meta.db").is_file().then_some(layout)
+    }
+}
+
+/// How a place of files is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Pass over damage and count it, in place of an error.
+    pub salvage: bool,
+    /// Bytes of memory that the logs of one shard may take.
+    pub log_max: usize,
+}
+
+/// A data directory.
+#[derive(Debug)]
+pub struct Directory {
+    root: PathBuf,
+    layout: Layout,
+    options: Options,
+    unread: Arc<Remarks>,
+}
+
+impl Directory {
+    /// A data directory at `root`, whose parts are where `layout` says.
+    #[must_use]
+    pub fn new(root: PathBuf, layout: Layout, options: Options) -> Self {
+        Self { root, layout, options, unread: Arc::default() }
+    }
+
+    fn shard(&self, namespace: &Namespace, id: u64) -> Result<Option<Shard>> {
+        let below = |root: &Path| {
+            let policy = root.join(&namespace.database).join(&namespace.retention_policy);
+            policy.join(id.to_string())
+        };
+        let (data, wal) = (below(&self.layout.data), below(&self.layout.wal));
+        for _ in 0..TRIES {
+            let log = self.log(&wal)?;
+            let before = list(&data, "tsm")?;
+            match self.files(&before)? {
+                Some(files) if list(&data, "tsm")? == before => {
+                    self.remark_bad(&data)?;
+                    let none = !data.exists() && !wal.exists();
+                    return Ok((!none).then_some(Shard { files, log }));
+                }
+                _ => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        Err(Error::from(ErrorKind::Moving(format!(
+            "{}: its files changed each time they were read",
+            data.display()
+        )))
+        .with_next("run again when the server is less busy, or read its snapshot port"))
+    }
+
+    /// Opens TSM files with their tombstones. `None` where one was taken away meanwhile.
+    fn files(&self, paths: &[PathBuf]) -> Result<Option<Vec<StoredFile>>> {
+        let mut files = Vec::new();
+        for path in paths {
+            let Some(file) = open(path)? else { return Ok(None) };
+            match self.file(path, &file) {
+                Err(error) if self.options.salvage => {
+                    self.unread.add(format!("{error}: the file is left out"));
+                }
+                opened => files.push(opened?),
+            }
+        }
+        Ok(Some(files))
+    }
+
+    fn file(&self, path: &Path, file: &File) -> Result<StoredFile> {
+        let bytes = Bytes::map(path, file)?;
+        let tombstone = path.with_extension("tombstone");
+        let tombstones = match open(&tombstone)? {
+            Some(file) => Some((tombstone.clone(), Bytes::map(&tombstone, &file)?)),
+            None => None,
+        };
+        let salvage = self.options.salvage.then(|| Arc::clone(&self.unread));
+        StoredFile::open(path.to_owned(), bytes, tombstones, salvage).map_err(advised)
+    }
+
+    /// Replays the log of a shard.
+    fn log(&self, wal: &Path) -> Result<Log> {
+        let mut log = Log::default();
+        let mut segments = list(wal, "wal")?;
+        segments.sort_by_key(|path| number(path));
+        for (at, path) in segments.iter().enumerate() {
+            self.segment(path, at + 1 == segments.len(), &mut log)?;
+            if log.memory() > self.options.log_max {
+                let what = format!("{}: what its log holds", wal.display());
+                let max = format!("{} MiB (by --memory)", self.options.log_max >> 20);
+                return Err(Error::from(ErrorKind::Limit { what, max }).with_next(
+                    "give a larger --memory, or let the server write its cache to disk",
+                ));
+            }
+        }
+        log.finish();
+        Ok(log)
+    }
+
+    fn segment(&self, path: &Path, newest: bool, log: &mut Log) -> Result<()> {
+        let mut pauses = TAIL.iter();
+        let mut length = 0;
+        loop {
+            // A segment is taken away when all of it is in a TSM file, which is listed later.
+            let Some(mut file) = open(path)? else { return Ok(()) };
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(&mut file, &mut bytes)
+                .map_err(|error| Error::io(path, "read", error))?;
+            let complete = Log::ends_whole(&bytes);
+            let grows = bytes.len() as u64 != std::mem::replace(&mut length, bytes.len() as u64);
+            if newest
+                && !complete
+                && let Some(pause) = pauses.next()
+            {
+                thread::sleep(*pause);
+                continue;
+            }
+            let replayed = log.replay(&bytes, self.options.salvage);
+            let (end, skipped) = replayed.map_err(|damage| advised(damage.in_file(path)))?;
+            if skipped.places > 0 {
+                self.unread.add(format!(
+                    "{}: {} bytes in {} places of the log cannot be read",
+                    path.display(),
+                    skipped.bytes,
+                    skipped.places
+                ));
+            }
+            return match end {
+                End::Whole => Ok(()),
+                // It grew at every look: a server writes there, and what is incomplete is not
+                // acknowledged yet.
+                End::Incomplete(..) if newest && grows => Ok(()),
+                End::Incomplete(offset, length) if self.options.salvage => {
+                    self.unread.add(format!(
+                        "{}, byte {offset}: the last entry of the log is cut short, {length} bytes",
+                        path.display()
+                    ));
+                    Ok(())
+                }
+                End::Incomplete(offset, length) => {
+                    let reason = format!("the last entry of the log is cut short: {length} bytes");
+                    Err(advised(Damage::new(offset, reason).in_file(path)))
+                }
+            };
+        }
+    }
+
+    /// Names the files that a server has set aside as damaged.
+    fn remark_bad(&self, data: &Path) -> Result<()> {
+        for path in list(data, "bad")? {
+            self.unread.add(format!("{}: a server set it aside as damaged", path.display()));
+        }
+        Ok(())
+    }
+}
+
+/// A directory whose log was written to not longer ago than this may be that of a running server.
+const RECENT: Duration = Duration::from_secs(600);
+
+impl Directory {
+    /// True where a server may be using it: its log was written to a short while ago.
+    #[must_use]
+    pub fn is_recent(&self) -> bool {
+        newest(&self.layout.wal, 4)
+            .is_some_and(|time| time.elapsed().map_or(true, |since| since < RECENT))
+    }
+}
+
+/// When the newest file below a directory was changed.
+fn newest(directory: &Path, depth: u32) -> Option<SystemTime> {
+    let entries = fs::read_dir(directory).ok()?;
+    entries
+        .flatten()
+        .filter_map(|entry| match entry.file_type().ok()?.is_dir() {
+            true if depth > 0 => newest(&entry.path(), depth - 1),
+            true => None,
+            false => entry.metadata().ok()?.modified().ok(),
+        })
+        .max()
+}
+
+impl Place for Directory {
+    fn name(&self) -> String {
+        format!("data directory {}", self.root.display())
+    }
+
+    fn meta(&self) -> Result<Arc<Meta>> {
+        let path = self.layout.meta.join("meta.db");
+        let file = File::open(&path).map_err(|error| Error::io(&path, "open", error))?;
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(file, META_MAX), &mut bytes)
+            .map_err(|error| Error::io(&path, "read", error))?;
+        meta::decode(&bytes).map(Arc::new).map_err(|damage| damage.in_file(path))
+    }
+
+    fn open(&self, namespace: &Namespace, shard: u64) -> Result<Option<Arc<Shard>>> {
+        Ok(self.shard(namespace, shard)?.map(Arc::new))
+    }
+
+    fn unread(&self) -> Vec<String> {
+        self.unread.texts()
+    }
+}
+
+fn open(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(path, "open", error)),
+    }
+}
+
+/// The files of a directory with an extension, sorted by name: the order in which TSM files win.
+fn list(directory: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io(directory, "list", error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::io(directory, "list", error))?;
+        let path = entry.path();
+        if path.extension().is_some_and(|one| one == extension) {
+            found.push(path);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Number of a segment. The server sorts them as text, and replays `_100000` before `_99999`.
+fn number(path: &Path) -> u64 {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    stem.trim_start_matches('_').parse().unwrap_or(u64::MAX)
+}

@@ -1,0 +1,84 @@
+//! A running server, read through its snapshot port.
+//!
+//! Each shard is fetched when it is opened, whole and as it is then: every write that was acknowledged
+//! before is in it. A reply that is not whole is asked for again.
+
+use super::Place;
+use super::packed::{Failure, Room, unpack};
+use super::shard::Shard;
+use crate::error::{Error, ErrorKind, Result};
+use crate::meta::{self, Meta, backup};
+use crate::plan::Namespace;
+use crate::snapshot::{Port, ShardName};
+use crate::tarball::Problem;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How often a shard is asked for whose tar is not whole.
+const TRIES: u32 = 5;
+
+/// The snapshot port of a server as a place.
+#[derive(Debug)]
+pub struct Live {
+    port: Port,
+    room: Room,
+}
+
+impl Live {
+    /// A server that answers.
+    ///
+    /// # Errors
+    /// Where it does not, or what answers is no snapshot port.
+    pub fn new(port: Port, room: Room) -> Result<Self> {
+        let live = Self { port, room };
+        live.meta()?;
+        Ok(live)
+    }
+
+    fn label(&self, shard: ShardName<'_>) -> PathBuf {
+        let ShardName { database, retention_policy, id } = shard;
+        PathBuf::from(format!("{} {database}/{retention_policy}/{id}", self.port.name()))
+    }
+
+    fn fetch(&self, shard: ShardName<'_>) -> Result<Option<Shard>> {
+        let mut last = None;
+        for _ in 0..TRIES {
+            let Some(reply) = self.port.shard(shard)? else { return Ok(None) };
+            match unpack(reply, &self.label(shard), &self.room) {
+                Ok(unpacked) => return Ok(Some(unpacked.shard)),
+                Err(Failure::Other(error)) => return Err(error),
+                Err(Failure::Tar(problem)) => last = Some(problem),
+            }
+        }
+        Err(self.not_whole(shard, last))
+    }
+
+    fn not_whole(&self, shard: ShardName<'_>, problem: Option<Problem>) -> Error {
+        let reason = problem.map_or_else(String::new, |problem| problem.to_string());
+        let (server, query) = (self.port.name(), format!("shard {}", shard.id));
+        Error::from(ErrorKind::Reply { server, query, reason }).with_next(
+            "the server's log says why it stopped; read the server by influxdb:// in its place",
+        )
+    }
+}
+
+impl Place for Live {
+    fn name(&self) -> String {
+        format!("snapshot port {}", self.port.name())
+    }
+
+    fn meta(&self) -> Result<Arc<Meta>> {
+        let bytes = self.port.meta()?;
+        let unread = |reason: String| {
+            let (server, query) = (self.port.name(), "the meta store".to_owned());
+            Error::from(ErrorKind::Reply { server, query, reason })
+        };
+        let framed = backup::framed(&bytes).map_err(|damage| unread(damage.to_string()))?;
+        meta::decode(framed.meta).map(Arc::new).map_err(|damage| unread(damage.to_string()))
+    }
+
+    fn open(&self, namespace: &Namespace, shard: u64) -> Result<Option<Arc<Shard>>> {
+        let Namespace { database, retention_policy } = namespace;
+        Ok(self.fetch(ShardName { database, retention_policy, id: shard })?.map(Arc::new))
+    }
+}

@@ -1,0 +1,226 @@
+//! Blocks of one shard group: series after series in the order of its keys, a stretch of time of all
+//! fields at a time.
+//!
+//! Nothing that borrows from the files is kept between two blocks: where the next one begins is said by
+//! a key and a time, from which every file is searched again. So the memory of a reader is that of one
+//! block and of some decoded blocks of each field of one series.
+
+use super::column::{Cells, Found, Stored};
+use super::log::Logged;
+use super::shard::{Shard, StoredFile};
+use crate::block::Block;
+use crate::block::build::Builder;
+use crate::error::{Damage, Error, Result};
+use crate::line::key;
+use crate::series::Series;
+use crate::source::Reader;
+use crate::tsm::index::{Key, Keys};
+use crate::tsm::split_key;
+use crate::window::Window;
+use std::sync::Arc;
+
+/// Reads one shard group.
+#[derive(Debug)]
+pub struct ShardReader {
+    shards: Vec<Arc<Shard>>,
+    window: Window,
+    /// The only measurement wanted, unescaped.
+    measurement: Option<Vec<u8>>,
+    builder: Builder,
+    /// The measurement of the rows in the builder.
+    building: Option<Box<[u8]>>,
+    /// Where the next rows are; `None` at the end.
+    next: Option<Position>,
+}
+
+/// A series, and a time within it.
+#[derive(Clone, Debug)]
+struct Position {
+    /// Composite keys from this one on.
+    key: Vec<u8>,
+    time: i64,
+}
+
+impl ShardReader {
+    /// Reads the cells of a window, of one measurement or all. What a later shard holds wins.
+    #[must_use]
+    pub fn new(shards: Vec<Arc<Shard>>, window: Window, measurement: Option<Vec<u8>>) -> Self {
+        let next = (!window.is_empty()).then(|| Position { key: Vec::new(), time: window.start });
+        Self { shards, window, measurement, builder: Builder::default(), building: None, next }
+    }
+
+    /// Adds rows until a block is full. Gives where it stopped.
+    fn fill(&mut self, from: Position) -> Result<(Option<Block>, Option<Position>)> {
+        let shards = self.shards.clone();
+        let mut walk = Walk::from(&shards, &from.key)?;
+        let mut start = from.time;
+        while let Some((series, found)) = walk.next_series()? {
+            let wanted = self.measurement.as_deref();
+            if wanted.is_none_or(|wanted| wanted == series.measurement()) {
+                let here = |time| Position { key: first_key(&found), time };
+                if self.building.as_deref().is_some_and(|one| one != series.measurement()) {
+                    return Ok((self.take(), Some(here(start))));
+                }
+                let fields = Stored::of_series(&found, self.window);
+                if let Some(time) = self.series(Arc::new(series), fields, start)? {
+                    return Ok((self.take(), Some(here(time))));
+                }
+            }
+            start = self.window.start;
+        }
+        Ok((self.take(), None))
+    }
+
+    /// Adds the rows of a series from `start` on. Gives the time at which the block was full.
+    fn series(
+        &mut self,
+        series: Arc<Series>,
+        mut fields: Vec<Stored<'_>>,
+        mut start: i64,
+    ) -> Result<Option<i64>> {
+        let mut begun = false;
+        while start < self.window.end {
+            let count = fields.len();
+            let cut = |end, field: &Stored<'_>| field.stretch(start, end, count);
+            let end = fields.iter().fold(self.window.end, cut);
+            let stretch = Window { start, end };
+            let mut columns: Vec<(Arc<[u8]>, Cells)> = Vec::new();
+            for field in &mut fields {
+                let name = Arc::clone(&field.field);
+                let cells = field.cells(stretch)?.into_iter();
+                columns.extend(cells.map(|cells| (Arc::clone(&name), cells)));
+            }
+            columns.retain(|(_, cells)| !cells.times().is_empty());
+            if !columns.is_empty() {
+                if !begun {
+                    self.building.get_or_insert_with(|| series.measurement().into());
+                    self.builder.begin_series(Arc::clone(&series));
+                    begun = true;
+                }
+                rows(&mut self.builder, &columns);
+            }
+            start = end;
+            if self.builder.is_full() {
+                return Ok(Some(start));
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self) -> Option<Block> {
+        self.building = None;
+        self.builder.finish()
+    }
+}
+
+impl Reader for ShardReader {
+    fn next_block(&mut self) -> Result<Option<Block>> {
+        while let Some(from) = self.next.take() {
+            let (block, next) = self.fill(from)?;
+            self.next = next;
+            if block.is_some() {
+                return Ok(block);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Puts columns of one series and stretch side by side.
+fn rows(builder: &mut Builder, columns: &[(Arc<[u8]>, Cells)]) {
+    let first = columns[0].1.times();
+    if columns.iter().all(|(_, cells)| cells.times() == first) {
+        let rows = builder.begin_rows(first);
+        for (field, cells) in columns {
+            builder.fill(rows.clone(), field, cells.values(), cells.range());
+        }
+        return;
+    }
+    let mut times: Vec<i64> =
+        columns.iter().flat_map(|(_, cells)| cells.times()).copied().collect();
+    times.sort_unstable();
+    times.dedup();
+    let rows = builder.begin_rows(&times);
+    for (field, cells) in columns {
+        builder.scatter(rows.clone(), field, cells.times(), cells.values(), cells.range().start);
+    }
+}
+
+/// The composite key with which a series begins.
+fn first_key(found: &[Found<'_>]) -> Vec<u8> {
+    found.iter().map(Found::key).min().unwrap_or_default().to_vec()
+}
+
+/// Steps through the series of all shards, in the order of their keys.
+struct Walk<'a> {
+    /// The shards' files and log, in the order in which they win.
+    places: Vec<Place<'a>>,
+}
+
+enum Place<'a> {
+    File { file: &'a StoredFile, rest: Keys<'a>, head: Option<Key<'a>> },
+    Log(&'a [Logged]),
+}
+
+impl<'a> Walk<'a> {
+    fn from(shards: &'a [Arc<Shard>], key: &[u8]) -> Result<Self> {
+        let mut places = Vec::new();
+        for shard in shards {
+            for file in &shard.files {
+                let mut rest = file.tsm.keys_from(key).map_err(|damage| file.damaged(damage))?;
+                let head = rest.next().transpose().map_err(|damage| file.damaged(damage))?;
+                places.push(Place::File { file, rest, head });
+            }
+            places.push(Place::Log(shard.log.keys_from(key)));
+        }
+        Ok(Self { places })
+    }
+
+    /// The next series, and where its keys are.
+    fn next_series(&mut self) -> Result<Option<(Series, Vec<Found<'a>>)>> {
+        let Some(least) = self.places.iter().filter_map(Place::head).min_by_key(Found::key) else {
+            return Ok(None);
+        };
+        let Some((series, _)) = split_key(least.key()) else { return Err(no_field(&least)) };
+        let mut found = Vec::new();
+        for place in &mut self.places {
+            place.take(series, &mut found)?;
+        }
+        Ok(Some((key::parse(series), found)))
+    }
+}
+
+impl<'a> Place<'a> {
+    fn head(&self) -> Option<Found<'a>> {
+        match self {
+            Self::File { file, head, .. } => head.map(|head| Found::File(file, head)),
+            Self::Log(logged) => logged.first().map(Found::Log),
+        }
+    }
+
+    /// Takes all keys of a series.
+    fn take(&mut self, series: &[u8], found: &mut Vec<Found<'a>>) -> Result<()> {
+        while let Some(head) = self.head() {
+            if split_key(head.key()).is_none_or(|(of_key, _)| of_key != series) {
+                break;
+            }
+            found.push(head);
+            match self {
+                Self::File { file, rest, head } => {
+                    *head = rest.next().transpose().map_err(|damage| file.damaged(damage))?;
+                }
+                Self::Log(logged) => *logged = &logged[1..],
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The error of a key that no server writes.
+fn no_field(found: &Found<'_>) -> Error {
+    let reason = "a key names no field: it has no `#!~#`";
+    match found {
+        Found::File(file, _) => file.damaged(Damage::new(0, reason)),
+        Found::Log(_) => Error::location("the write-ahead log", reason),
+    }
+}

@@ -1,0 +1,89 @@
+//! What is stored of one shard: TSM files with what was deleted from them, and what the
+//! write-ahead log adds.
+//!
+//! Which value of a cell counts is the order of [`Shard::files`], ascending: the later file wins, and
+//! the log wins over all of them (`crate::tsm`).
+
+use super::log::Log;
+use super::remarks::Remarks;
+use crate::error::{Damage, Error, Result};
+use crate::mapped::Bytes;
+use crate::tsm::Points;
+use crate::tsm::index::{Entry, Tsm};
+use crate::tsm::tombstone::Tombstones;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A TSM file without what was deleted from it.
+#[derive(Debug)]
+pub struct StoredFile {
+    /// Where it is, for messages.
+    pub path: PathBuf,
+    /// Its content.
+    pub tsm: Tsm<Bytes>,
+    /// What was deleted from it.
+    pub tombstones: Tombstones,
+    /// Blocks that are damaged are passed over and named here; without it they are an error.
+    pub(super) salvage: Option<Arc<Remarks>>,
+}
+
+/// The files of a shard.
+#[derive(Debug, Default)]
+pub struct Shard {
+    /// The TSM files, the one that wins last.
+    pub files: Vec<StoredFile>,
+    /// What is in no TSM file yet.
+    pub log: Log,
+}
+
+impl StoredFile {
+    /// Opens a TSM file with the tombstones that stand beside it.
+    ///
+    /// # Errors
+    /// Where either is damaged.
+    pub(super) fn open(
+        path: PathBuf,
+        bytes: Bytes,
+        tombstones: Option<(PathBuf, Bytes)>,
+        salvage: Option<Arc<Remarks>>,
+    ) -> Result<Self> {
+        let tsm = Tsm::open(bytes).map_err(|damage| damage.in_file(&path))?;
+        let tombstones = match tombstones {
+            Some((path, bytes)) => {
+                Tombstones::collect(bytes.as_ref()).map_err(|damage| damage.in_file(path))?
+            }
+            None => Tombstones::default(),
+        };
+        Ok(Self { path, tsm, tombstones, salvage })
+    }
+
+    /// The name of the file, by which it wins over others or not.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let path = self.path.to_str().unwrap_or_default();
+        path.rsplit(['/', ':']).next().unwrap_or_default()
+    }
+
+    /// Appends the points of a block, or passes over it where that is wanted.
+    pub(super) fn append(&self, entry: Entry, points: &mut Points) -> Result<()> {
+        match (self.tsm.append(entry, points), &self.salvage) {
+            (Ok(()), _) => Ok(()),
+            (Err(damage), Some(remarks)) => {
+                remarks.add(format!("{}: a block is left out", self.damaged(damage)));
+                Ok(())
+            }
+            (Err(damage), None) => Err(advised(self.damaged(damage))),
+        }
+    }
+
+    /// The error of a block or key that is damaged.
+    #[must_use]
+    pub fn damaged(&self, damage: Damage) -> Error {
+        damage.in_file(&self.path)
+    }
+}
+
+/// Damage with what can be done about it.
+pub(super) fn advised(error: Error) -> Error {
+    error.with_next("--salvage reads all that can be proven, and counts what is left out")
+}

@@ -1,0 +1,177 @@
+//! A tar as InfluxDB 1.x makes it of a shard: whole, or refused.
+//!
+//! A server has no way to say that something went wrong in the middle of a tar: it stops. What tells
+//! a whole one is its end, two blocks of zeros, which tools leave unread; here it is looked for. An
+//! entry that is cut short is an error with its name.
+
+use std::fmt;
+use std::io::{self, Read};
+
+/// Bytes of a block, and of each half of the end.
+const BLOCK: usize = 512;
+/// Longest name of an entry.
+const NAME_MAX: usize = 4_096;
+/// Most entries of one tar: a shard has some hundred files at most.
+const ENTRIES_MAX: usize = 100_000;
+
+/// Why a tar cannot be used.
+#[derive(Debug)]
+pub enum Problem {
+    /// It cannot be read, or `each` failed.
+    Read(io::Error),
+    /// It ends too early, at this offset, and what is missing.
+    Cut(u64, String),
+    /// It is damaged, at this offset, and how.
+    Damaged(u64, String),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => error.fmt(f),
+            Self::Cut(offset, what) => write!(f, "the tar is cut short at byte {offset}: {what}"),
+            Self::Damaged(offset, what) => write!(f, "the tar is damaged at byte {offset}: {what}"),
+        }
+    }
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
+    }
+}
+
+/// Reads a tar to its end and hands each file to `each`, with its name and its length. What `each`
+/// leaves unread is skipped. Gives the length of the whole; a tar without a byte is none.
+///
+/// # Errors
+/// Where it cannot be read, or is not whole.
+pub fn read<R: Read>(
+    input: R,
+    mut each: impl FnMut(&str, u64, &mut dyn Read) -> Result<(), Problem>,
+) -> Result<u64, Problem> {
+    let mut counted = Counted { inner: input, offset: 0 };
+    let mut archive = tar::Archive::new(&mut counted);
+    let entries = archive.entries()?;
+    for (number, entry) in entries.enumerate() {
+        let mut entry = entry.map_err(damaged)?;
+        let offset = entry.raw_header_position();
+        let name = String::from_utf8(entry.path_bytes().into_owned())
+            .ok()
+            .filter(|name| name.len() <= NAME_MAX && number < ENTRIES_MAX)
+            .ok_or_else(|| {
+                Problem::Damaged(
+                    offset,
+                    "an entry without a usable name, or too many of them".into(),
+                )
+            })?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let size = entry.size();
+        let mut body = Counted { inner: &mut entry, offset: 0 };
+        each(&name, size, &mut body)?;
+        io::copy(&mut body, &mut io::sink())?;
+        let found = body.offset;
+        if found != size {
+            let what = format!("{name} has {found} of {size} bytes");
+            return Err(Problem::Cut(offset + BLOCK as u64 + found, what));
+        }
+    }
+    end(&mut counted)
+}
+
+/// The crate stops behind the first block of zeros; nothing tells it from the end of the bytes.
+fn end(counted: &mut Counted<impl Read>) -> Result<u64, Problem> {
+    let mut rest = Vec::new();
+    let offset = counted.offset;
+    counted.take(BLOCK as u64).read_to_end(&mut rest)?;
+    if rest.len() < BLOCK {
+        return Err(Problem::Cut(offset, "its end is missing".into()));
+    }
+    if rest.iter().any(|&byte| byte != 0) {
+        return Err(Problem::Damaged(offset, "something stands where its end should be".into()));
+    }
+    io::copy(counted, &mut io::sink())?;
+    Ok(counted.offset)
+}
+
+fn damaged(error: io::Error) -> Problem {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Problem::Cut(0, error.to_string()),
+        io::ErrorKind::Other | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            Problem::Damaged(0, error.to_string())
+        }
+        _ => Problem::Read(error),
+    }
+}
+
+/// Counts what is read.
+struct Counted<R> {
+    inner: R,
+    offset: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(into)?;
+        self.offset += length as u64;
+        Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tarball(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, body) in files {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(body.len() as u64);
+            header.set_mode(0o600);
+            builder.append_data(&mut header, name, *body).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn names(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, Problem> {
+        let mut found = Vec::new();
+        read(bytes, |name, size, body| {
+            let mut bytes = Vec::new();
+            body.read_to_end(&mut bytes)?;
+            assert!(bytes.len() as u64 <= size);
+            found.push((name.to_owned(), bytes));
+            Ok(())
+        })
+        .map(|_| found)
+    }
+
+    #[test]
+    fn files_come_with_their_names_and_a_tar_without_files_is_whole() {
+        let long = format!("{}/rp/1/000000001-000000001.tsm", "d".repeat(200));
+        let bytes = tarball(&[("db/rp/1/a.tsm", b"one"), (&long, &[7; 1000])]);
+        let found = names(&bytes).unwrap();
+        assert_eq!(found[0], ("db/rp/1/a.tsm".into(), b"one".to_vec()));
+        assert_eq!((found[1].0.as_str(), found[1].1.len()), (long.as_str(), 1000));
+        assert_eq!(names(&[0; 1024]).unwrap(), []);
+    }
+
+    #[test]
+    fn every_cut_is_noticed() {
+        let bytes = tarball(&[("a.tsm", &[1; 700]), ("b.tsm", b"two")]);
+        for length in 0..bytes.len() {
+            let found = names(&bytes[..length]);
+            assert!(found.is_err(), "{length} of {} bytes passed for a whole tar", bytes.len());
+        }
+        assert!(names(&bytes).is_ok());
+    }
+
+    #[test]
+    fn a_header_that_is_followed_by_nothing_is_cut() {
+        // What a server sends of a shard with a tombstone when it is asked for a window.
+        let bytes = tarball(&[("a.tombstone", &[1; 47])]);
+        let Err(Problem::Cut(_, what)) = names(&bytes[..512]) else { panic!("it was taken") };
+        assert!(what.contains("a.tombstone has 0 of 47 bytes"), "{what}");
+    }
+}
