@@ -13,7 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Most nodes of one client: as many as [`Tried`] has bits.
+/// Most nodes of one client: as many as `Tried` has bits.
 pub const NODES_MAX: usize = 64;
 /// Pause before a node that failed is tried again; it doubles from there.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
