@@ -105,7 +105,7 @@ pub struct Outcome {
     pub verified: verify::Outcome,
     /// What was sent.
     pub sent: Sent,
-    /// Units that an earlier run proved, and that this one did not read.
+    /// Units that an earlier run proved, and for which this one sent nothing.
     pub before: u64,
 }
 

@@ -125,21 +125,28 @@ pub fn uptime(client: &Client) -> Result<Option<Duration>> {
         }
         outcome => outcome?,
     };
-    Ok(nanoseconds.and_then(|time| u64::try_from(time).ok()).map(Duration::from_nanos))
+    Ok(nanoseconds.and_then(duration))
 }
 
 /// The same of one node, where it tells everybody.
 #[must_use]
 pub fn uptime_of_node(client: &Client, node: usize) -> Option<Duration> {
-    let call = Call { what: "its own variables", path: "/debug/vars", ..Call::default() };
-    let reply = client.once_at(node, &call).ok()?;
-    uptime_of(&reply.body).and_then(|time| u64::try_from(time).ok()).map(Duration::from_nanos)
+    let reply = client.once_at(node, &variables_call()).ok()?;
+    uptime_of(&reply.body).and_then(duration)
+}
+
+/// A duration that was told in nanoseconds; none is negative.
+fn duration(nanoseconds: i64) -> Option<Duration> {
+    u64::try_from(nanoseconds).ok().map(Duration::from_nanos)
+}
+
+fn variables_call() -> Call<'static> {
+    Call { what: "its own variables", path: "/debug/vars", ..Call::default() }
 }
 
 /// What a server tells everybody about itself.
 fn variables(client: &Client) -> Result<Vec<u8>> {
-    let call = Call { what: "its own variables", path: "/debug/vars", ..Call::default() };
-    Ok(client.call(&call)?.body)
+    Ok(client.call(&variables_call())?.body)
 }
 
 /// The object `system` of a server's variables.
