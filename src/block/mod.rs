@@ -201,6 +201,11 @@ impl Column {
         self.present.get(row)
     }
 
+    /// True where every one of the rows has a value.
+    pub(crate) fn is_full(&self, rows: Range<usize>) -> bool {
+        self.present.all(rows)
+    }
+
     /// The values of all rows; what stands in a row that has none means nothing.
     #[inline]
     pub(crate) fn values(&self) -> &Values {
@@ -356,6 +361,20 @@ impl Bits {
             self.0[at / 64] |= u64::MAX >> (64 - count) << (at % 64);
             at += count;
         }
+    }
+
+    /// True where all of a range are set.
+    fn all(&self, range: Range<usize>) -> bool {
+        let mut at = range.start;
+        while at < range.end {
+            let count = (64 - at % 64).min(range.end - at);
+            let wanted = u64::MAX >> (64 - count) << (at % 64);
+            if self.0.get(at / 64).is_none_or(|word| word & wanted != wanted) {
+                return false;
+            }
+            at += count;
+        }
+        true
     }
 
     fn count(&self) -> u64 {

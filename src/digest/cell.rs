@@ -13,6 +13,7 @@
 //! byte. XXH3 leaks additive structure into sums, so each 64-bit lane of k and v is put through a
 //! bijective finaliser before it is added anywhere.
 
+use super::fixed::Prefix;
 use crate::series::{Series, write_part};
 use crate::value::{FieldType, Value};
 use xxhash_rust::xxh3::xxh3_128;
@@ -64,45 +65,56 @@ impl SeriesHasher {
         self.prefix.truncate(self.identity);
         write_part(&mut self.prefix, field);
         let path = xxh3_128(&self.prefix).to_le_bytes();
-        let mut typed = [0; 17];
-        typed[..16].copy_from_slice(&path);
-        typed[16] = type_code(field_type);
-        FieldHasher { path, typed: xxh3_128(&typed).to_le_bytes() }
+        let mut with_type = [0; 17];
+        with_type[..16].copy_from_slice(&path);
+        with_type[16] = type_code(field_type);
+        FieldHasher::new(path, xxh3_128(&with_type).to_le_bytes())
     }
 }
 
 /// The part of the cell hash that is the same for every cell of one series, field and type.
 #[derive(Clone, Copy, Debug)]
 pub struct FieldHasher {
-    path: [u8; 16],
+    key: Prefix,
+    scalar: Prefix,
     typed: [u8; 16],
 }
 
 impl FieldHasher {
+    fn new(path: [u8; 16], typed: [u8; 16]) -> Self {
+        Self { key: Prefix::new(path, 24), scalar: Prefix::new(typed, 32), typed }
+    }
+
     /// Hash of the cell's place.
     #[must_use]
+    #[inline]
     pub fn key(&self, time: i64) -> KeyHash {
-        let mut input = [0; 24];
-        input[..16].copy_from_slice(&self.path);
-        input[16..].copy_from_slice(&time.to_le_bytes());
-        KeyHash(finalise(xxh3_128(&input)))
+        KeyHash(self.key.with_word(time.cast_unsigned()).map(mix))
     }
 
     /// Hash of the cell with its value. The value must have the type the hasher was made for.
     #[must_use]
     pub fn value(&self, time: i64, value: Value<'_>) -> ValueHash {
-        let mut input = [0; 32];
-        input[..16].copy_from_slice(&self.typed);
-        input[16..24].copy_from_slice(&time.to_le_bytes());
-        if let Value::String(bytes) = value {
-            input[24..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
-            let mut long = Vec::with_capacity(input.len() + bytes.len());
-            long.extend_from_slice(&input);
-            long.extend_from_slice(bytes);
-            return ValueHash(finalise(xxh3_128(&long)));
+        match value {
+            Value::String(bytes) => self.string(time, bytes, &mut Vec::new()),
+            scalar => self.scalar(time, scalar.bits().unwrap_or_default()),
         }
-        input[24..].copy_from_slice(&value.bits().unwrap_or_default().to_le_bytes());
-        ValueHash(finalise(xxh3_128(&input)))
+    }
+
+    /// Hash of a cell with the bits of its value.
+    #[inline]
+    pub(super) fn scalar(&self, time: i64, bits: u64) -> ValueHash {
+        ValueHash(self.scalar.with_words(time.cast_unsigned(), bits).map(mix))
+    }
+
+    /// Hash of a cell with its string, put together in `room`.
+    pub(super) fn string(&self, time: i64, value: &[u8], room: &mut Vec<u8>) -> ValueHash {
+        room.clear();
+        room.extend_from_slice(&self.typed);
+        room.extend_from_slice(&time.to_le_bytes());
+        room.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        room.extend_from_slice(value);
+        ValueHash(finalise(xxh3_128(room)))
     }
 }
 
@@ -164,7 +176,7 @@ mod tests {
     #[test]
     fn the_finaliser_removes_additive_structure() {
         let typed = xxh3_128(&111_u64.to_le_bytes()).to_le_bytes();
-        let hasher = FieldHasher { path: [0; 16], typed };
+        let hasher = FieldHasher::new([0; 16], typed);
         let raw = |time: i64| {
             let mut input = [0; 32];
             input[..16].copy_from_slice(&typed);

@@ -11,5 +11,7 @@
 //! can construct a collision: digests find accidents, not adversaries.
 
 pub mod cell;
+mod fixed;
 pub mod node;
 pub mod set;
+mod sum;

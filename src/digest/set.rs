@@ -8,6 +8,7 @@
 
 use super::cell::{FieldHasher, SeriesHash, SeriesHasher};
 use super::node::Node;
+use super::sum;
 use crate::block::Block;
 use crate::error::Result;
 use crate::series::Series;
@@ -17,6 +18,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::iter::Peekable;
+use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -114,6 +116,8 @@ pub struct Builder {
     directory: Directory,
     runs: Vec<Run>,
     total: Node,
+    /// Where strings are put together to be hashed.
+    room: Vec<u8>,
 }
 
 impl Builder {
@@ -127,6 +131,7 @@ impl Builder {
             directory,
             runs: Vec::new(),
             total: Node::default(),
+            room: Vec::new(),
         }
     }
 
@@ -145,23 +150,27 @@ impl Builder {
             // A block has one measurement.
             let number = *name.get_or_insert_with(|| self.names.number(series.measurement()));
             let hidden = if series.shown_by_queries() { 0 } else { Name::HIDDEN };
-            for row in rows {
-                self.add_row(hasher.series(), Name(number | hidden), block, row, &fields)?;
+            let mut rest = rows;
+            while !rest.is_empty() {
+                let rows = hour_at(block, rest.clone());
+                rest.start = rows.end;
+                self.add_rows(hasher.series(), Name(number | hidden), block, rows, &fields)?;
             }
         }
         Ok(())
     }
 
-    fn add_row(
+    /// Adds rows of one series and hour.
+    fn add_rows(
         &mut self,
         series: SeriesHash,
         name: Name,
         block: &Block,
-        row: usize,
+        rows: Range<usize>,
         fields: &[FieldHasher],
     ) -> Result<()> {
-        let time = block.times()[row];
-        let hour = i32::try_from(hour_of(time)).unwrap_or(i32::MAX);
+        let hour = hour_of(block.times()[rows.start]);
+        let hour = i32::try_from(hour).unwrap_or(i32::MAX);
         let is_newest = |last: &Leaf| last.series == series && last.hour == hour;
         if !self.leaves.last().is_some_and(is_newest) {
             if self.leaves.len() >= self.leaves_max {
@@ -169,7 +178,7 @@ impl Builder {
             }
             self.leaves.push(Leaf { series, hour, name, node: Node::default() });
         }
-        let node = sum_row(block, row, fields);
+        let node = sum::rows(block, rows, fields, &mut self.room);
         if let Some(leaf) = self.leaves.last_mut() {
             leaf.node += node;
             leaf.name.0 |= name.0 & Name::HIDDEN;
@@ -202,29 +211,29 @@ impl Builder {
     }
 }
 
-fn sum_row(block: &Block, row: usize, fields: &[FieldHasher]) -> Node {
-    let time = block.times()[row];
-    let mut node = Node::default();
-    for (column, field) in block.columns().iter().zip(fields) {
-        if let Some(value) = column.get(row) {
-            node.add(field.key(time), field.value(time, value));
-        }
-    }
-    node
+/// The rows of one series, sorted by time, that lie in the hour of the first.
+fn hour_at(block: &Block, rows: Range<usize>) -> Range<usize> {
+    let times = &block.times()[rows.clone()];
+    let hour = hour_of(times[0]);
+    let next = (hour + 1).saturating_mul(HOUR);
+    // Most runs end within an hour or two; i64::MAX itself is no start of an hour.
+    let end = match times.last() {
+        Some(last) if *last < next => times.len(),
+        _ => times.partition_point(|time| *time < next).max(1),
+    };
+    rows.start..rows.start + end
 }
 
 /// The sum over the rows of those series of a block that are wanted.
 #[must_use]
 pub fn sum(block: &Block, wanted: impl Fn(&Series) -> bool) -> Node {
-    let mut total = Node::default();
+    let (mut total, mut room) = (Node::default(), Vec::new());
     for (series, rows) in block.runs().filter(|(series, _)| wanted(series)) {
         let mut hasher = SeriesHasher::new(series);
         let columns = block.columns().iter();
         let fields: Vec<FieldHasher> =
             columns.map(|column| hasher.field(&column.field, column.field_type())).collect();
-        for row in rows {
-            total += sum_row(block, row, &fields);
-        }
+        total += sum::rows(block, rows, &fields, &mut room);
     }
     total
 }
