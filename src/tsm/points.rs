@@ -6,6 +6,7 @@
 use super::Damage;
 use super::input::Input;
 use crate::value::{FieldType, Value};
+use std::ops::Range;
 
 /// Points in the order in which they were appended, which need not be that of their times.
 #[derive(Debug, Default)]
@@ -49,6 +50,14 @@ impl Strings {
     pub fn get(&self, at: usize) -> &[u8] {
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
         &self.bytes[start..self.ends[at]]
+    }
+
+    fn extend(&mut self, others: &Self, range: Range<usize>) {
+        let start = |at: usize| if at == 0 { 0 } else { others.ends[at - 1] };
+        let (first, end) = (start(range.start), start(range.end));
+        let shift = self.bytes.len();
+        self.bytes.extend_from_slice(&others.bytes[first..end]);
+        self.ends.extend(others.ends[range].iter().map(|end| end - first + shift));
     }
 
     fn truncate(&mut self, count: usize) {
@@ -142,8 +151,30 @@ impl Points {
         self.times.iter().enumerate().map(|(at, time)| (*time, self.values.get(at)))
     }
 
+    /// Appends some points of others.
+    ///
+    /// # Panics
+    /// Where they are of another type, or there are not as many.
+    pub fn extend(&mut self, others: &Self, range: Range<usize>) {
+        self.times.extend_from_slice(&others.times[range.clone()]);
+        match (&mut self.values, &others.values) {
+            (Values::Float(values), Values::Float(from)) => values.extend_from_slice(&from[range]),
+            (Values::Integer(values), Values::Integer(from)) => {
+                values.extend_from_slice(&from[range]);
+            }
+            (Values::Unsigned(values), Values::Unsigned(from)) => {
+                values.extend_from_slice(&from[range]);
+            }
+            (Values::Boolean(values), Values::Boolean(from)) => {
+                values.extend_from_slice(&from[range]);
+            }
+            (Values::String(strings), Values::String(from)) => strings.extend(from, range),
+            _ => unreachable!("points of one field and type"),
+        }
+    }
+
     /// Keeps the first `count` points.
-    pub(super) fn truncate(&mut self, count: usize) {
+    pub fn truncate(&mut self, count: usize) {
         self.times.truncate(count);
         self.values.truncate(count);
     }

@@ -55,6 +55,30 @@ struct InFile<'a> {
     at: usize,
 }
 
+/// Room for points that is used again: what was allocated for one stretch serves the next.
+#[derive(Debug, Default)]
+pub(super) struct Pool(Vec<Points>);
+
+impl Pool {
+    fn take(&mut self, field_type: FieldType) -> Points {
+        let same = self.0.iter().rposition(|points| points.values.field_type() == field_type);
+        let mut points = same.map(|at| self.0.swap_remove(at)).unwrap_or_default();
+        points.reset(field_type);
+        points
+    }
+
+    fn put(&mut self, points: Points) {
+        if self.0.len() < BLOCKS {
+            self.0.push(points);
+        }
+    }
+
+    /// Takes back what was read.
+    pub(super) fn put_back(&mut self, cells: Cells) {
+        self.put(cells.points);
+    }
+}
+
 /// The cells of one field and type, in order of time, each time once.
 #[derive(Debug)]
 pub(super) struct Cells {
@@ -112,26 +136,29 @@ impl<'a> Stored<'a> {
         ends.fold(end, i64::min).max(start.saturating_add(1))
     }
 
-    /// The cells of a stretch, one column for each type. Stretches are asked for in order.
-    pub(super) fn cells(&mut self, stretch: Window) -> Result<Vec<Cells>> {
+    /// The cells of a stretch, one column for each type, in room from the pool. Stretches are asked for
+    /// in order.
+    pub(super) fn cells(&mut self, stretch: Window, pool: &mut Pool) -> Result<Vec<Cells>> {
         let mut parts = Vec::new();
         for place in &mut self.places {
             let points = match place {
-                Place::File(file) => file.decode(stretch)?,
+                Place::File(file) => file.decode(stretch, pool.take(file.field_type))?,
                 Place::Log(points) => inside(points, stretch),
             };
             if !points.is_empty() {
                 parts.push(points);
             }
         }
-        let ordered = |points: &Points| points.times.is_sorted_by(|one, two| one < two);
-        if parts.len() == 1 && ordered(&parts[0]) {
-            return Ok(parts
-                .pop()
-                .map(|points| Cells::within(points, stretch))
-                .into_iter()
-                .collect());
+        if !parts.iter().all(|points| points.times.is_sorted_by(|one, two| one < two)) {
+            return Ok(resolved(&parts, stretch));
         }
+        let mut parts: Vec<Cells> =
+            parts.into_iter().map(|points| Cells::within(points, stretch)).collect();
+        parts.retain(|cells| !cells.range.is_empty());
+        if parts.is_sorted_by(Cells::goes_before) {
+            return Ok(joined(parts, pool).into_iter().collect());
+        }
+        let parts: Vec<Points> = parts.into_iter().map(|cells| cells.points).collect();
         Ok(resolved(&parts, stretch))
     }
 }
@@ -150,9 +177,9 @@ impl<'a> InFile<'a> {
 }
 
 impl InFile<'_> {
-    /// The points of all blocks that meet a stretch, in their order, without what was deleted.
-    fn decode(&mut self, stretch: Window) -> Result<Points> {
-        let mut points = Points { times: Vec::new(), values: Values::new(self.field_type) };
+    /// The points of all blocks that meet a stretch, in their order, without what was deleted. `points`
+    /// is empty, with room.
+    fn decode(&mut self, stretch: Window, mut points: Points) -> Result<Points> {
         while self.entries.get(self.at).is_some_and(|entry| entry.span.max < stretch.start) {
             self.at += 1;
         }
@@ -179,6 +206,19 @@ fn inside(points: &Points, stretch: Window) -> Points {
         push(&mut cut.values, points.values.get(at), &mut 0);
     }
     cut
+}
+
+/// Parts of one type of which each goes before the next, one behind the other.
+fn joined(parts: Vec<Cells>, pool: &mut Pool) -> Option<Cells> {
+    let mut parts = parts.into_iter();
+    let mut all = parts.next()?;
+    for Cells { points, range } in parts {
+        all.points.truncate(all.range.end);
+        all.points.extend(&points, range);
+        pool.put(points);
+        all.range.end = all.points.len();
+    }
+    Some(all)
 }
 
 /// The last value of each time, by type.
@@ -212,6 +252,12 @@ impl Cells {
         let start = points.times.partition_point(|time| *time < stretch.start);
         let end = points.times.partition_point(|time| *time < stretch.end);
         Self { points, range: start..end }
+    }
+
+    /// True where these are of the type of the others, and all earlier. Neither is empty.
+    fn goes_before(&self, other: &Self) -> bool {
+        self.points.values.field_type() == other.points.values.field_type()
+            && self.times().last() < other.times().first()
     }
 
     /// The times.

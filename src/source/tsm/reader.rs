@@ -5,7 +5,7 @@
 //! a key and a time, from which every file is searched again. So the memory of a reader is that of one
 //! block and of some decoded blocks of each field of one series.
 
-use super::column::{Cells, Found, Stored};
+use super::column::{Cells, Found, Pool, Stored};
 use super::log::Logged;
 use super::shard::{Shard, StoredFile};
 use crate::block::Block;
@@ -17,6 +17,7 @@ use crate::source::Reader;
 use crate::tsm::index::{Key, Keys};
 use crate::tsm::split_key;
 use crate::window::Window;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Reads one shard group.
@@ -27,6 +28,7 @@ pub struct ShardReader {
     /// The only measurement wanted, unescaped.
     measurement: Option<Vec<u8>>,
     builder: Builder,
+    pool: Pool,
     /// The measurement of the rows in the builder.
     building: Option<Box<[u8]>>,
     /// Where the next rows are; `None` at the end.
@@ -46,7 +48,15 @@ impl ShardReader {
     #[must_use]
     pub fn new(shards: Vec<Arc<Shard>>, window: Window, measurement: Option<Vec<u8>>) -> Self {
         let next = (!window.is_empty()).then(|| Position { key: Vec::new(), time: window.start });
-        Self { shards, window, measurement, builder: Builder::default(), building: None, next }
+        Self {
+            shards,
+            window,
+            measurement,
+            builder: Builder::default(),
+            pool: Pool::default(),
+            building: None,
+            next,
+        }
     }
 
     /// Adds rows until a block is full. Gives where it stopped.
@@ -87,7 +97,7 @@ impl ShardReader {
             let mut columns: Vec<(Arc<[u8]>, Cells)> = Vec::new();
             for field in &mut fields {
                 let name = Arc::clone(&field.field);
-                let cells = field.cells(stretch)?.into_iter();
+                let cells = field.cells(stretch, &mut self.pool)?.into_iter();
                 columns.extend(cells.map(|cells| (Arc::clone(&name), cells)));
             }
             columns.retain(|(_, cells)| !cells.times().is_empty());
@@ -98,6 +108,7 @@ impl ShardReader {
                     begun = true;
                 }
                 rows(&mut self.builder, &columns);
+                columns.into_iter().for_each(|(_, cells)| self.pool.put_back(cells));
             }
             start = end;
             if self.builder.is_full() {
@@ -128,22 +139,34 @@ impl Reader for ShardReader {
 
 /// Puts columns of one series and stretch side by side.
 fn rows(builder: &mut Builder, columns: &[(Arc<[u8]>, Cells)]) {
-    let first = columns[0].1.times();
-    if columns.iter().all(|(_, cells)| cells.times() == first) {
-        let rows = builder.begin_rows(first);
-        for (field, cells) in columns {
-            builder.fill(rows.clone(), field, cells.values(), cells.range());
-        }
-        return;
-    }
-    let mut times: Vec<i64> =
-        columns.iter().flat_map(|(_, cells)| cells.times()).copied().collect();
-    times.sort_unstable();
-    times.dedup();
+    let times = united(columns.iter().map(|(_, cells)| cells.times()));
     let rows = builder.begin_rows(&times);
     for (field, cells) in columns {
-        builder.scatter(rows.clone(), field, cells.times(), cells.values(), cells.range().start);
+        let (values, range) = (cells.values(), cells.range());
+        if cells.times().len() == times.len() {
+            builder.fill(rows.clone(), field, values, range);
+        } else {
+            builder.scatter(rows.clone(), field, cells.times(), values, range.start);
+        }
     }
+}
+
+/// All times of some columns, in order. In most series one column has them all.
+fn united<'a>(columns: impl Iterator<Item = &'a [i64]> + Clone) -> Cow<'a, [i64]> {
+    let longest = columns.clone().max_by_key(|times| times.len()).unwrap_or_default();
+    if columns.clone().all(|times| is_part(times, longest)) {
+        return Cow::Borrowed(longest);
+    }
+    let mut times: Vec<i64> = columns.flatten().copied().collect();
+    times.sort_unstable();
+    times.dedup();
+    Cow::Owned(times)
+}
+
+/// True where all of some times are among others; both are in order.
+fn is_part(some: &[i64], all: &[i64]) -> bool {
+    let mut rest = all.iter();
+    some.len() <= all.len() && (some == all || some.iter().all(|time| rest.any(|one| one == time)))
 }
 
 /// The composite key with which a series begins.
