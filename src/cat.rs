@@ -4,18 +4,22 @@
 //! source holds more than one namespace, `# CONTEXT` lines as `influx_inspect export` writes them
 //! say which one follows, behind statements that make them.
 
+use crate::block::Block;
 use crate::error::{Error, ErrorKind, Result};
 use crate::influxql::create;
 use crate::line::encode::Encoder;
-use crate::pipeline::{Progress, Stage};
+use crate::pipeline::{self, Progress, Stage};
 use crate::plan::{Filter, Held, Namespace, RpSettings, Scope};
 use crate::reject::{Rejected, Rejects};
-use crate::source::{Source, for_each_block};
+use crate::source::Source;
 use crate::window::Window;
+use crossbeam_channel::{Receiver, bounded};
 use std::io::{self, Write};
 
 /// Bytes that are written at once.
 const BUFFER: usize = 1 << 20;
+/// Blocks, and texts, that wait to be worked on.
+const AHEAD: usize = 2;
 
 /// What was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +30,8 @@ pub struct Outcome {
     pub cells: u64,
 }
 
-/// Writes the rows of every namespace to `out`.
+/// Writes the rows of every namespace to `out`. They are read, put into lines and written by three
+/// threads, of which this one writes.
 ///
 /// # Errors
 /// Where the source cannot be read or `out` not written. Rows that line protocol cannot express go
@@ -40,73 +45,126 @@ pub fn run(
     progress: &dyn Progress,
     out: &mut dyn Write,
 ) -> Result<Outcome> {
-    let mut writer = Writer { out, progress, buffer: Vec::new(), waiting: 0 };
     let mut outcome = Outcome::default();
     progress.done(Stage::Send, 0, 0);
-    if held.len() > 1 {
-        header(held, &mut writer.buffer)?;
-    }
-    for Held { namespace, .. } in held {
+    let (give_back, used) = bounded(2 * AHEAD);
+    let encode = |push: &mut dyn FnMut(Text) -> Result<()>| {
+        let mut lines = Lines { push, used, text: Text::default(), rejects, progress, filter };
         if held.len() > 1 {
-            writer.buffer.extend_from_slice(namespace.context_lines().as_bytes());
+            header(held, &mut lines.text.bytes)?;
         }
-        let partitions = source.plan(&Scope::new(namespace, window, filter))?;
-        for_each_block(source, &partitions, |block| {
-            let mut encoder = Encoder::new(block);
-            for (series, rows) in block.runs().filter(|(series, _)| filter.admits(series)) {
-                for row in rows {
-                    match encoder.row(series, row, None, &mut writer.buffer) {
-                        Ok(0) => {}
-                        Ok(cells) => {
-                            outcome.rows += 1;
-                            outcome.cells += cells;
-                            writer.waiting += cells;
-                        }
-                        Err(unwritable) => {
-                            let place = format!("{namespace}, series {series}");
-                            progress.rejected(1);
-                            rejects.add(&Rejected {
-                                namespace,
-                                point: Some((series.key(), block.times()[row])),
-                                place: &place,
-                                reason: &unwritable.to_string(),
-                                row: b"",
-                            })?;
-                        }
-                    }
-                    if writer.buffer.len() >= BUFFER {
-                        writer.write()?;
-                    }
-                }
-            }
-            Ok(())
-        })?;
-    }
-    writer.finish()?;
+        pipeline::ahead(
+            AHEAD,
+            |push| read(source, held, window, filter, push),
+            |piece| lines.piece(&piece, held.len() > 1),
+        )?;
+        lines.hand_on()
+    };
+    pipeline::ahead(AHEAD, encode, |mut text: Text| {
+        out.write_all(&text.bytes).map_err(unwritable)?;
+        progress.done(Stage::Send, text.cells, text.bytes.len() as u64);
+        outcome.rows += text.rows;
+        outcome.cells += text.cells;
+        text.bytes.clear();
+        // Where nobody waits for room, it is given up.
+        drop(give_back.try_send(text.bytes));
+        Ok(())
+    })?;
+    out.flush().map_err(unwritable)?;
     Ok(outcome)
 }
 
-/// The output, and what waits to be written to it.
-struct Writer<'a> {
-    out: &'a mut dyn Write,
-    progress: &'a dyn Progress,
-    buffer: Vec<u8>,
-    /// Cells in the buffer.
-    waiting: u64,
+/// What was read, in order.
+enum Piece<'a> {
+    Namespace(&'a Namespace),
+    Block(&'a Namespace, Block),
 }
 
-impl Writer<'_> {
-    fn write(&mut self) -> Result<()> {
-        self.out.write_all(&self.buffer).map_err(unwritable)?;
-        let cells = std::mem::take(&mut self.waiting);
-        self.progress.done(Stage::Send, cells, self.buffer.len() as u64);
-        self.buffer.clear();
+/// Hands on the blocks of every namespace.
+fn read<'a>(
+    source: &dyn Source,
+    held: &'a [Held],
+    window: Window,
+    filter: &Filter,
+    push: &mut dyn FnMut(Piece<'a>) -> Result<()>,
+) -> Result<()> {
+    for Held { namespace, .. } in held {
+        push(Piece::Namespace(namespace))?;
+        for partition in source.plan(&Scope::new(namespace, window, filter))? {
+            let mut reader = source.open(&partition)?;
+            while let Some(block) = reader.next_block()? {
+                push(Piece::Block(namespace, block))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Lines, and what they hold.
+#[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    rows: u64,
+    cells: u64,
+}
+
+/// Lines in the making.
+struct Lines<'a> {
+    push: &'a mut dyn FnMut(Text) -> Result<()>,
+    /// Room of texts that were written.
+    used: Receiver<Vec<u8>>,
+    text: Text,
+    rejects: &'a Rejects,
+    progress: &'a dyn Progress,
+    filter: &'a Filter,
+}
+
+impl Lines<'_> {
+    fn piece(&mut self, piece: &Piece<'_>, with_context: bool) -> Result<()> {
+        match piece {
+            Piece::Block(namespace, block) => self.block(namespace, block),
+            Piece::Namespace(namespace) => {
+                if with_context {
+                    self.text.bytes.extend_from_slice(namespace.context_lines().as_bytes());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn block(&mut self, namespace: &Namespace, block: &Block) -> Result<()> {
+        let mut encoder = Encoder::new(block);
+        for (series, rows) in block.runs().filter(|(series, _)| self.filter.admits(series)) {
+            for row in rows {
+                match encoder.row(series, row, None, &mut self.text.bytes) {
+                    Ok(0) => {}
+                    Ok(cells) => {
+                        self.text.rows += 1;
+                        self.text.cells += cells;
+                    }
+                    Err(unwritable) => {
+                        let place = format!("{namespace}, series {series}");
+                        self.progress.rejected(1);
+                        self.rejects.add(&Rejected {
+                            namespace,
+                            point: Some((series.key(), block.times()[row])),
+                            place: &place,
+                            reason: &unwritable.to_string(),
+                            row: b"",
+                        })?;
+                    }
+                }
+                if self.text.bytes.len() >= BUFFER {
+                    self.hand_on()?;
+                }
+            }
+        }
         Ok(())
     }
 
-    fn finish(mut self) -> Result<()> {
-        self.write()?;
-        self.out.flush().map_err(unwritable)
+    fn hand_on(&mut self) -> Result<()> {
+        let bytes = self.used.try_recv().unwrap_or_default();
+        (self.push)(std::mem::replace(&mut self.text, Text { bytes, ..Text::default() }))
     }
 }
 

@@ -127,6 +127,29 @@ pub fn fan_out<T: Send>(
     })
 }
 
+/// Runs `produce` on another thread and `consume` on this one, in the order of the items, with a queue of
+/// `depth` between.
+///
+/// # Errors
+/// The error of the consumer, else that of the producer.
+pub fn ahead<T: Send>(
+    depth: usize,
+    produce: impl FnOnce(&mut dyn FnMut(T) -> Result<()>) -> Result<()> + Send,
+    consume: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    let (sender, receiver): (Sender<T>, Receiver<T>) = bounded(depth);
+    thread::scope(|scope| {
+        let producer = scope.spawn(move || {
+            produce(&mut |item| sender.send(item).map_err(|_gone| consumers_gone()))
+        });
+        let consumed = receiver.iter().try_for_each(consume);
+        // The producer's next item finds nobody.
+        drop(receiver);
+        let produced = join(vec![producer]);
+        consumed.and(produced)
+    })
+}
+
 /// What the producer sees when every consumer failed; their own error is reported instead.
 fn consumers_gone() -> Error {
     ErrorKind::Panicked("every writer stopped".into()).into()
@@ -249,6 +272,25 @@ mod tests {
         let outcome =
             fan_out(2, |send| (0..10_000).try_for_each(send), |_: u64| Err(Error::usage("full")));
         assert_eq!(outcome.unwrap_err().to_string(), "full");
+    }
+
+    #[test]
+    fn items_are_consumed_in_order_while_the_next_are_made() {
+        let mut seen = Vec::new();
+        let outcome = ahead(
+            2,
+            |send| (0..1_000).try_for_each(send),
+            |item: u64| {
+                seen.push(item);
+                Ok(())
+            },
+        );
+        outcome.unwrap();
+        assert!(seen.into_iter().eq(0..1_000));
+        let refused = ahead(2, |send| (0..).try_for_each(send), |_: u64| Err(Error::usage("full")));
+        assert_eq!(refused.unwrap_err().to_string(), "full");
+        let failed = ahead(2, |_| Err(Error::usage("broken")), |_: u64| Ok(()));
+        assert_eq!(failed.unwrap_err().to_string(), "broken");
     }
 
     #[test]
