@@ -361,3 +361,122 @@ fn the_separator_of_keys_in_a_name_is_never_a_false_claim() {
     let copy = copy.args(["--read-back", &back]).dir(dir.path()).run().expect_status(3);
     copy.expect_out("INCOMPLETE").expect_out("matched 2 ").expect_out("unprovable 2");
 }
+
+#[test]
+fn a_data_directory_in_parts_is_read_where_they_are_named_and_nothing_passes_without_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (meta, data, wal) = (path("var/meta"), path("big/data"), path("fast/wal"));
+    let server = Influxd::builder()
+        .config("meta", &format!("dir = {meta:?}"))
+        .config("data", &format!("dir = {data:?}"))
+        .config("data", &format!("wal-dir = {wal:?}"))
+        .start();
+    // A database may have the name of a part.
+    server.create_database("data");
+    server.write("data", "m v=1i 1\nm v=2i 1000000000000000000");
+    server.flush();
+    server.write("data", "m v=3i 3");
+    let run = |source: &str, options: &[&str]| {
+        Gapless::new(["verify", source, &server.location(""), "--quiet", "--end", "2030-01-01"])
+            .args(options)
+            .run()
+    };
+    let both = ["--meta-dir", &meta, "--wal-dir", &wal];
+    for source in [&data, &path("big")] {
+        run(source, &both).expect_status(0).expect_out("IDENTICAL").expect_out("matched 3 ");
+    }
+    run(&data, &[]).expect_status(4);
+    run(&data, &both[2..]).expect_status(4).expect_err("--meta-dir DIR");
+    run(&data, &both[..2]).expect_status(4).expect_err("big/wal").expect_err("--wal-dir DIR");
+    run(&path("var"), &[]).expect_status(4).expect_err("var/data").expect_err("--meta-dir DIR");
+    for other in [server.location(""), "a.lp".into(), server.snapshot_location("")] {
+        let ran = Gapless::new(["cat", other.as_str(), "--quiet"]).args(both).run();
+        ran.expect_status(2).expect_err("are for the data directory of a server");
+    }
+    let backup = dir.path().join("backup");
+    server.backup(&["-portable"], &backup);
+    let ran = Gapless::new(["cat", backup.to_str().unwrap(), "--wal-dir", &wal]).run();
+    ran.expect_status(4).expect_err("is no data directory");
+}
+
+/// The files of a backup whose names end in this, the largest first.
+fn files_of(backup: &Path, end: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let files = fs::read_dir(backup).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| end(path.file_name().unwrap().to_str().unwrap())).collect();
+    files.sort_by_key(|path| std::cmp::Reverse(path.metadata().unwrap().len()));
+    files
+}
+
+#[test]
+fn salvage_of_a_backup_reads_what_can_be_proven_and_names_the_rest() {
+    use std::io::{Read, Write};
+    let server = Influxd::start();
+    server.create_database("one");
+    server.create_database("two words");
+    for at in 0..2 {
+        server.write("one", format!("m f={at} {at}1\nm g={at}i {at}1\nm h={at}i {at}1"));
+        server.flush();
+    }
+    let forms = Forms::of(&server);
+    let lines = |backup: &Path, options: &[&str], status: i32| {
+        let cat = Gapless::new(["cat", backup.to_str().unwrap(), "--quiet"]).args(options).run();
+        let cat = cat.expect_status(status);
+        let rows = cat.out();
+        let rows = rows.lines().filter(|line| line.starts_with("m "));
+        (rows.map(|line| line.split(',').count()).sum::<usize>(), cat)
+    };
+    let packed = |bytes: &[u8]| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    };
+    let tar = files_of(&forms.portable, |name| name.ends_with(".tar.gz")).remove(0);
+    let older = files_of(&forms.older, |name| name.starts_with("one.")).remove(0);
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(&fs::read(&tar).unwrap()[..]).read_to_end(&mut plain).unwrap();
+    for (backup, file, plain, gzip) in [
+        (&forms.portable, &tar, plain, true),
+        (&forms.older, &older, fs::read(&older).unwrap(), false),
+    ] {
+        let put = |bytes: &[u8]| match gzip {
+            true => fs::write(file, packed(bytes)).unwrap(),
+            false => fs::write(file, bytes).unwrap(),
+        };
+        assert_eq!(lines(backup, &[], 0).0, 6);
+        // The first block of the first file: behind the tar's header and the file's, in its values.
+        let starts: Vec<usize> = (0..plain.len() - 5)
+            .step_by(512)
+            .filter(|at| plain[*at..].starts_with(b"\x16\xd1\x16\xd1\x01"))
+            .collect();
+        assert_eq!(starts.len(), 2);
+        let mut damaged = plain.clone();
+        damaged[starts[0] + 12] ^= 1;
+        put(&damaged);
+        lines(backup, &[], 4).1.expect_err("--salvage").expect_err("000000001-000000001.tsm");
+        let (left, ran) = lines(backup, &["--salvage"], 3);
+        assert_eq!(left, 5);
+        ran.expect_err("a block is left out").expect_err("000000001-000000001.tsm");
+        // Cut within the second file.
+        put(&plain[..starts[1] + 20]);
+        lines(backup, &[], 4).1.expect_err("cut short").expect_err("--salvage");
+        let (left, ran) = lines(backup, &["--salvage"], 3);
+        assert_eq!(left, 3);
+        ran.expect_err("000000002-000000001 and all that stood behind is left out");
+        // An index that is damaged: the file is left out.
+        let mut damaged = plain.clone();
+        damaged[starts[0]] ^= 1;
+        put(&damaged);
+        lines(backup, &[], 4).1.expect_err("this is no TSM file");
+        let (left, ran) = lines(backup, &["--salvage"], 3);
+        assert_eq!(left, 3);
+        ran.expect_err("the file is left out");
+    }
+    // Cut within the gzip, and gone.
+    let whole = packed(&[0; 1024]);
+    fs::write(&tar, &whole[..whole.len() - 6]).unwrap();
+    lines(&forms.portable, &["--salvage"], 3).1.expect_err("left out");
+    fs::remove_file(&tar).unwrap();
+    lines(&forms.portable, &["--salvage"], 3).1.expect_err("not there");
+}

@@ -14,6 +14,7 @@ use crate::progress::Meter;
 use crate::reject::Rejects;
 use crate::report::{Context, Expired, TypesDealtWith};
 use crate::side::{self, Access, DestinationSide, SourceSide};
+use crate::source::tsm::directory::Parts;
 use crate::source::{Source, line_file};
 use crate::units::{self, Pair, Target};
 use crate::window::{Window, format_time};
@@ -421,7 +422,11 @@ fn open_side(
         memory_max: settings.memory / 2,
         spill: settings.spill.clone(),
     };
-    let reading = side::Reading { lines, identify, salvage: settings.salvage };
+    let parts = match role {
+        Role::Source => settings.parts.clone(),
+        Role::Destination => Parts::default(),
+    };
+    let reading = side::Reading { lines, identify, salvage: settings.salvage, parts };
     side::open_source(location, access, role, &reading, rejects, progress)
 }
 
