@@ -435,7 +435,9 @@ fn salvage_of_a_backup_reads_what_can_be_proven_and_names_the_rest() {
     let tar = files_of(&forms.portable, |name| name.ends_with(".tar.gz")).remove(0);
     let older = files_of(&forms.older, |name| name.starts_with("one.")).remove(0);
     let mut plain = Vec::new();
-    flate2::read::GzDecoder::new(&fs::read(&tar).unwrap()[..]).read_to_end(&mut plain).unwrap();
+    flate2::read::MultiGzDecoder::new(&fs::read(&tar).unwrap()[..])
+        .read_to_end(&mut plain)
+        .unwrap();
     for (backup, file, plain, gzip) in [
         (&forms.portable, &tar, plain, true),
         (&forms.older, &older, fs::read(&older).unwrap(), false),
