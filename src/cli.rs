@@ -9,6 +9,7 @@ use crate::plan::{Filter, Namespace};
 use crate::progress::Style;
 use crate::rate::Rate;
 use crate::sink::influx::Consistency;
+use crate::source::tsm::directory::Parts;
 use crate::spill::Place;
 use crate::window::{Window, parse_time};
 use clap::{Args, Parser, Subcommand};
@@ -28,7 +29,8 @@ Locations:
   FILE, -                                     line protocol or an influx_inspect export: plain, gzip
                                               or zstd; - is standard input
   DIR                                         a gapless archive, an InfluxDB 1.x data directory, or
-                                              a portable or older backup of one
+                                              a portable or older backup of one; parts elsewhere:
+                                              --meta-dir DIR --wal-dir DIR
   influxdb://[USER@]HOST[:PORT][/DB[/RP]]     InfluxDB 1.x over HTTP (influxdbs:// over HTTPS);
                                               HOST[:PORT],HOST[:PORT] are nodes of one cluster
   influxdb-snapshot://HOST[:8088][/DB[/RP]]   its snapshot port (read only, no encryption)
@@ -100,6 +102,13 @@ pub struct Common {
     /// Pass over what is damaged in a server's own files, and count it (exit status 3)
     #[arg(long)]
     pub salvage: bool,
+    /// The source is a data directory whose meta.db is in this directory; the source then is the one
+    /// that holds DATABASE/POLICY/SHARD, or that above it
+    #[arg(long, value_name = "DIR")]
+    pub meta_dir: Option<PathBuf>,
+    /// The source is a data directory whose write-ahead log is in this directory
+    #[arg(long, value_name = "DIR")]
+    pub wal_dir: Option<PathBuf>,
     /// Directory for data that do not fit in memory [default: $TMPDIR, else /var/tmp]
     #[arg(long, value_name = "DIR")]
     pub spill: Option<PathBuf>,
@@ -257,6 +266,8 @@ pub struct Settings {
     pub spill: Place,
     /// Damage in a server's own files is passed over and counted.
     pub salvage: bool,
+    /// Parts of the source's data directory that stand elsewhere.
+    pub parts: Parts,
 }
 
 impl Common {
@@ -310,6 +321,7 @@ impl Common {
             memory: usize::try_from(u64::from(self.memory) << 20).unwrap_or(usize::MAX),
             spill: Place::new(self.spill.clone()),
             salvage: self.salvage,
+            parts: Parts { meta: self.meta_dir.clone(), wal: self.wal_dir.clone() },
         })
     }
 }

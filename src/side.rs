@@ -28,6 +28,7 @@ use crate::source::Source;
 use crate::source::archive::ArchiveSource;
 use crate::source::influx_http::InfluxHttp;
 use crate::source::line_file::{self, LineFile};
+use crate::source::tsm::directory::Parts;
 use crate::units::Pair;
 use std::fs::File;
 use std::io::ErrorKind as IoErrorKind;
@@ -57,6 +58,8 @@ pub struct Reading {
     pub identify: bool,
     /// Damage in a server's files is passed over and counted.
     pub salvage: bool,
+    /// Parts of a server's data directory that stand elsewhere.
+    pub parts: Parts,
 }
 
 /// A side that is read.
@@ -91,6 +94,11 @@ pub fn open_source(
         progress.rejected(file.stats().rejected);
         Ok(SourceSide { source: Box::new(file), lines, clock: None, identity: None })
     };
+    if reading.parts.is_given() && !matches!(location, Location::Path(path) if path.is_dir()) {
+        return Err(Error::usage(format!(
+            "--meta-dir and --wal-dir are for the data directory of a server, and {location} is none"
+        )));
+    }
     match location {
         Location::Stdin => {
             let stdin = progress.count_bytes(std::io::stdin());

@@ -291,3 +291,194 @@ fn a_torn_log_of_a_stopped_server_is_an_error_and_salvage_reads_the_rest() {
     let ran = run(&["--salvage"]).expect_status(3);
     assert_eq!(ran.out().lines().filter(|line| line.starts_with("m v=")).count(), 19);
 }
+
+/// Every stored form is the same as every other, and by queries the cells that these cannot show are
+/// unprovable, `unprovable` of them, and nothing is a difference.
+fn expect_unprovable_by_queries(server: &Influxd, unprovable: u64) {
+    let forms = Forms::of(server);
+    let all = forms.all(server);
+    for (at, one) in all[1..].iter().enumerate() {
+        for other in &all[at + 2..] {
+            verify(one, other).expect_status(0).expect_out("IDENTICAL").expect_out("unprovable 0");
+        }
+        for ran in [verify(one, &all[0]), verify(&all[0], one)] {
+            ran.expect_status(3)
+                .expect_out("INCOMPLETE")
+                .expect_out("missing_in_destination 0   extra_in_destination 0")
+                .expect_out(&format!("unprovable {unprovable}"));
+        }
+    }
+}
+
+#[test]
+fn two_spellings_of_a_series_are_the_same_in_every_stored_form_and_unprovable_by_queries() {
+    let server = Influxd::start();
+    server.create_database("one");
+    server.create_database("two words");
+    server.write("one", "m=x v=1i 1\nm\\=x v=2i 2\nm\\=x v=3i 3\nplain v=4i 1");
+    expect_unprovable_by_queries(&server, 3);
+    // What is left in the log is seen as it is in TSM files.
+    server.write("one", "m\\=x v=5i 5");
+    expect_unprovable_by_queries(&server, 4);
+}
+
+/// `#!~#` stands between series and field in the files and is escaped by nothing: a server itself
+/// shows such a tag until it starts again, and from then on a field that begins within it.
+#[test]
+fn the_separator_of_keys_in_a_name_is_never_a_false_claim() {
+    let mut server = Influxd::start();
+    server.create_database("one");
+    server.create_database("two words");
+    server.write("one", "m,a=b#!~#c v=1i 1\nm,a=b v=2i,w=2i 2\nm,a=b f#!~#g=3i 3\nplain v=4i 1");
+    // The tag's cell twice: as either side names it.
+    expect_unprovable_by_queries(&server, 2);
+    let root = server.data_dir().to_str().unwrap().to_owned();
+    let cat = Gapless::new(["cat", &root, "--quiet", "--end", "2030-01-01"]).run();
+    let cat = cat.expect_status(0).expect_out("m,a=b c#!~#v=1i 1").expect_out("m,a=b f#!~#g=3i 3");
+    cat.expect_err("whether the first `#!~#` in m,a=b#!~#c#!~#v belongs to a tag");
+    // Cells beside it that really differ are found.
+    let other = Influxd::start();
+    other.create_database("one");
+    other.write("one", "m,a=b#!~#c v=1i 1\nm,a=b v=9i 2\nm,a=b f#!~#g=3i 3\nplain v=4i 1");
+    let one = |location: &str| {
+        Gapless::new(["verify", location, &other.location("one"), "--db", "one", "--quiet"])
+            .args(["--end", "2030-01-01"])
+            .run()
+    };
+    one(&root).expect_status(1).expect_out("missing_in_destination 1 ").expect_out(
+        "extra_in_destination 0   value_changed 1   type_changed 0   unstable 0   unprovable 2",
+    );
+    server.restart();
+    verify(&root, &server.location("")).expect_status(0).expect_out("IDENTICAL");
+    // A tag key that holds it leaves a series key that no line has.
+    server.write("one", "k,a#!~#b=c v=1i 1");
+    expect_unprovable_by_queries(&server, 2);
+    // What was sent as a tag is read back as a field: it is not lost, and not proven either.
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("in.lp"), "m,a=b#!~#c v=1i 1\nm,a=b v=2i 1\nplain v=4i 1\n").unwrap();
+    let back = format!("snapshot=127.0.0.1:{}", other.snapshot_port());
+    let copy = Gapless::new(["copy", "in.lp", &other.location("sent"), "--create", "--quiet"]);
+    let copy = copy.args(["--read-back", &back]).dir(dir.path()).run().expect_status(3);
+    copy.expect_out("INCOMPLETE").expect_out("matched 2 ").expect_out("unprovable 2");
+}
+
+#[test]
+fn a_data_directory_in_parts_is_read_where_they_are_named_and_nothing_passes_without_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (meta, data, wal) = (path("var/meta"), path("big/data"), path("fast/wal"));
+    let server = Influxd::builder()
+        .config("meta", &format!("dir = {meta:?}"))
+        .config("data", &format!("dir = {data:?}"))
+        .config("data", &format!("wal-dir = {wal:?}"))
+        .start();
+    // A database may have the name of a part.
+    server.create_database("data");
+    server.write("data", "m v=1i 1\nm v=2i 1000000000000000000");
+    server.flush();
+    server.write("data", "m v=3i 3");
+    let run = |source: &str, options: &[&str]| {
+        Gapless::new(["verify", source, &server.location(""), "--quiet", "--end", "2030-01-01"])
+            .args(options)
+            .run()
+    };
+    let both = ["--meta-dir", &meta, "--wal-dir", &wal];
+    for source in [&data, &path("big")] {
+        run(source, &both).expect_status(0).expect_out("IDENTICAL").expect_out("matched 3 ");
+    }
+    run(&data, &[]).expect_status(4);
+    run(&data, &both[2..]).expect_status(4).expect_err("--meta-dir DIR");
+    run(&data, &both[..2]).expect_status(4).expect_err("big/wal").expect_err("--wal-dir DIR");
+    run(&path("var"), &[]).expect_status(4).expect_err("var/data").expect_err("--meta-dir DIR");
+    for other in [server.location(""), "a.lp".into(), server.snapshot_location("")] {
+        let ran = Gapless::new(["cat", other.as_str(), "--quiet"]).args(both).run();
+        ran.expect_status(2).expect_err("are for the data directory of a server");
+    }
+    let backup = dir.path().join("backup");
+    server.backup(&["-portable"], &backup);
+    let ran = Gapless::new(["cat", backup.to_str().unwrap(), "--wal-dir", &wal]).run();
+    ran.expect_status(4).expect_err("is no data directory");
+}
+
+/// The files of a backup whose names end in this, the largest first.
+fn files_of(backup: &Path, end: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let files = fs::read_dir(backup).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| end(path.file_name().unwrap().to_str().unwrap())).collect();
+    files.sort_by_key(|path| std::cmp::Reverse(path.metadata().unwrap().len()));
+    files
+}
+
+#[test]
+fn salvage_of_a_backup_reads_what_can_be_proven_and_names_the_rest() {
+    use std::io::{Read, Write};
+    let server = Influxd::start();
+    server.create_database("one");
+    server.create_database("two words");
+    for at in 0..2 {
+        server.write("one", format!("m f={at} {at}1\nm g={at}i {at}1\nm h={at}i {at}1"));
+        server.flush();
+    }
+    let forms = Forms::of(&server);
+    let lines = |backup: &Path, options: &[&str], status: i32| {
+        let cat = Gapless::new(["cat", backup.to_str().unwrap(), "--quiet"]).args(options).run();
+        let cat = cat.expect_status(status);
+        let rows = cat.out();
+        let rows = rows.lines().filter(|line| line.starts_with("m "));
+        (rows.map(|line| line.split(',').count()).sum::<usize>(), cat)
+    };
+    let packed = |bytes: &[u8]| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    };
+    let tar = files_of(&forms.portable, |name| name.ends_with(".tar.gz")).remove(0);
+    let older = files_of(&forms.older, |name| name.starts_with("one.")).remove(0);
+    let mut plain = Vec::new();
+    flate2::read::MultiGzDecoder::new(&fs::read(&tar).unwrap()[..])
+        .read_to_end(&mut plain)
+        .unwrap();
+    for (backup, file, plain, gzip) in [
+        (&forms.portable, &tar, plain, true),
+        (&forms.older, &older, fs::read(&older).unwrap(), false),
+    ] {
+        let put = |bytes: &[u8]| match gzip {
+            true => fs::write(file, packed(bytes)).unwrap(),
+            false => fs::write(file, bytes).unwrap(),
+        };
+        assert_eq!(lines(backup, &[], 0).0, 6);
+        // The first block of the first file: behind the tar's header and the file's, in its values.
+        let starts: Vec<usize> = (0..plain.len() - 5)
+            .step_by(512)
+            .filter(|at| plain[*at..].starts_with(b"\x16\xd1\x16\xd1\x01"))
+            .collect();
+        assert_eq!(starts.len(), 2);
+        let mut damaged = plain.clone();
+        damaged[starts[0] + 12] ^= 1;
+        put(&damaged);
+        lines(backup, &[], 4).1.expect_err("--salvage").expect_err("000000001-000000001.tsm");
+        let (left, ran) = lines(backup, &["--salvage"], 3);
+        assert_eq!(left, 5);
+        ran.expect_err("a block is left out").expect_err("000000001-000000001.tsm");
+        // Cut within the second file.
+        put(&plain[..starts[1] + 20]);
+        lines(backup, &[], 4).1.expect_err("cut short").expect_err("--salvage");
+        let (left, ran) = lines(backup, &["--salvage"], 3);
+        assert_eq!(left, 3);
+        ran.expect_err("000000002-000000001 and all that stood behind is left out");
+        // An index that is damaged: the file is left out.
+        let mut damaged = plain.clone();
+        damaged[starts[0]] ^= 1;
+        put(&damaged);
+        lines(backup, &[], 4).1.expect_err("this is no TSM file");
+        let (left, ran) = lines(backup, &["--salvage"], 3);
+        assert_eq!(left, 3);
+        ran.expect_err("the file is left out");
+    }
+    // Cut within the gzip, and gone.
+    let whole = packed(&[0; 1024]);
+    fs::write(&tar, &whole[..whole.len() - 6]).unwrap();
+    lines(&forms.portable, &["--salvage"], 3).1.expect_err("left out");
+    fs::remove_file(&tar).unwrap();
+    lines(&forms.portable, &["--salvage"], 3).1.expect_err("not there");
+}

@@ -12,7 +12,7 @@ use crate::digest::cell::{FieldHasher, KeyHash, SeriesHasher, ValueHash};
 use crate::digest::set::{BothSides, Place, hour_of};
 use crate::error::Result;
 use crate::plan::{Filter, Namespace, Partition, Scope};
-use crate::series::Series;
+use crate::series::{Series, holds_separator};
 use crate::source::{Source, for_each_block, plan_or_nothing};
 use crate::value::Value;
 use crate::window::Window;
@@ -104,6 +104,8 @@ pub(super) struct Drill<'a> {
     /// Cells of the destination that were not met at the source yet. More than one has the same
     /// key where raw series keys share an identity.
     held: HashMap<KeyHash, Vec<Held>>,
+    /// A cell whose name holds `#!~#` may be the other side's under another name.
+    cut: bool,
 }
 
 struct Held {
@@ -116,9 +118,9 @@ struct Held {
 }
 
 impl<'a> Drill<'a> {
-    pub(super) fn new(group: &'a Group, namespace: &'a Namespace) -> Self {
+    pub(super) fn new(group: &'a Group, namespace: &'a Namespace, cut: bool) -> Self {
         let counts = group.places.iter().map(|place| (place.place, Default::default())).collect();
-        Self { group, namespace, counts, held: HashMap::new() }
+        Self { group, namespace, counts, held: HashMap::new(), cut }
     }
 
     pub(super) fn run(
@@ -181,12 +183,17 @@ impl<'a> Drill<'a> {
         let Some((counts, series)) = self.counts.get_mut(&cell.place) else { return };
         series.get_or_insert_with(|| Arc::clone(cell.series));
         counts.source += 1;
+        if held.is_none() && options.note_missing {
+            findings.missing.cells.insert(key);
+            findings.missing.partial.insert(cell.place);
+        }
         let class = match &held {
+            None if self.cut && may_be_cut(cell.series, cell.field) => {
+                counts.unprovable += 1;
+                return;
+            }
             None => {
                 counts.missing_in_destination += 1;
-                if options.note_missing {
-                    findings.missing.cells.insert(key);
-                }
                 Class::MissingInDestination
             }
             Some(held) if held.hash == cell.hasher.value(cell.time, cell.value) => {
@@ -229,8 +236,15 @@ impl<'a> Drill<'a> {
             (a.series.key(), a.time, &a.field).cmp(&(b.series.key(), b.time, &b.field))
         });
         for held in extra {
+            let unprovable = self.cut && may_be_cut(&held.series, &held.field);
             if let Some((counts, _)) = self.counts.get_mut(&held.place) {
-                counts.extra_in_destination += 1;
+                match unprovable {
+                    true => counts.unprovable += 1,
+                    false => counts.extra_in_destination += 1,
+                }
+            }
+            if unprovable {
+                continue;
             }
             if findings.cells.len() < options.findings_max {
                 findings.cells.push(CellFinding {
@@ -253,7 +267,7 @@ impl<'a> Drill<'a> {
         for place in &group.places {
             let (counts, series) = counts.remove(&place.place).unwrap_or_default();
             let same = counts.source == place.source && counts.destination == place.destination;
-            if !same || counts.different() == 0 {
+            if !same || counts.different() + counts.unprovable == 0 {
                 let cells = counts.source.max(place.source);
                 findings.counts.unstable += cells.max(place.destination);
                 continue;
@@ -263,6 +277,10 @@ impl<'a> Drill<'a> {
             findings.counts.extra_in_destination += counts.extra_in_destination;
             findings.counts.value_changed += counts.value_changed;
             findings.counts.type_changed += counts.type_changed;
+            findings.counts.unprovable += counts.unprovable;
+            if counts.different() == 0 {
+                continue;
+            }
             let measurement = group.measurement.clone();
             findings.add_place(place.place, measurement, series, counts, unit, options);
         }
@@ -309,6 +327,11 @@ impl<'a> Drill<'a> {
             }
         }
     }
+}
+
+/// True for a cell that files may show under another series and field.
+fn may_be_cut(series: &Series, field: &[u8]) -> bool {
+    holds_separator(series.key()) || holds_separator(field)
 }
 
 /// The partitions of one measurement, or of all where it is unknown.

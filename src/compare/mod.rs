@@ -300,6 +300,14 @@ pub struct Sides<'a> {
     pub theirs: &'a Digest,
 }
 
+impl Sides<'_> {
+    /// True where only one of the sides tells series and field apart by `#!~#`
+    /// ([`Source::cuts_keys`]): cells whose names hold it may then be the same under two names.
+    fn differ_in_cuts(&self) -> bool {
+        self.source.cuts_keys() != self.destination.cuts_keys()
+    }
+}
+
 /// Compares the digests of one unit, tells the cells apart where they differ, and names the series
 /// of the findings. What is missing is handed to `each`, for one range of series after the other.
 ///
@@ -341,6 +349,7 @@ fn compare_range(
     let (ours, theirs) = (sides.ours.set.leaves(range)?, sides.theirs.set.leaves(range)?);
     let mut findings = Findings::default();
     let hidden = hidden(sides, &ours, &theirs);
+    let cut = sides.differ_in_cuts();
     let mut again = Vec::new();
     for place in set::join(&ours, &theirs) {
         let lacks = place.destination.is_none() && !options.drill_missing;
@@ -348,6 +357,8 @@ fn compare_range(
             findings.hidden_place(&place, options);
         } else if place.source_node() == place.destination_node() {
             findings.counts.matched += place.source_node().cells;
+        } else if cut && !place.is_on_both() && place.may_be_cut() {
+            findings.hidden_place(&place, options);
         } else if place.source.is_none() || lacks {
             findings.whole_place(&place, sides, unit, options);
         } else {
@@ -355,7 +366,7 @@ fn compare_range(
         }
     }
     for group in groups(again, sides) {
-        Drill::new(&group, &unit.source).run(sides, unit, options, &mut findings)?;
+        Drill::new(&group, &unit.source, cut).run(sides, unit, options, &mut findings)?;
     }
     Ok(findings)
 }

@@ -9,9 +9,9 @@
 use super::cell::{FieldHasher, SeriesHash, SeriesHasher};
 use super::node::Node;
 use super::sum;
-use crate::block::Block;
+use crate::block::{Block, Column};
 use crate::error::Result;
-use crate::series::Series;
+use crate::series::{Series, holds_separator};
 use crate::spill::{Place as Directory, SpillFile};
 use crate::window::HOUR;
 use std::borrow::Cow;
@@ -37,11 +37,17 @@ pub struct Leaf {
     pub node: Node,
     /// Hours since 1970; those of all times that 64 bits hold fit.
     hour: i32,
-    /// Number of the measurement's name in the set, and whether queries hide the series.
+    /// Number of the measurement's name in the set, and what is to be known of the series.
     name: Name,
 }
 
 impl Leaf {
+    /// True where a cell of it has a name that files may cut elsewhere ([`holds_separator`]).
+    #[must_use]
+    pub fn may_be_cut(&self) -> bool {
+        self.name.0 & Name::CUT != 0
+    }
+
     /// By what leaves are sorted and matched.
     #[must_use]
     pub fn place(&self) -> Place {
@@ -52,18 +58,21 @@ impl Leaf {
 /// Which leaf: series and hour.
 pub type Place = (SeriesHash, i64);
 
-/// A measurement's number, and in the highest bit whether queries of a server cannot show a series
-/// of this leaf ([`Series::shown_by_queries`]).
+/// A measurement's number; in the highest bit whether queries of a server cannot show a series of
+/// this leaf ([`Series::shown_by_queries`]), in the next whether a cell of it has a name that files
+/// may cut elsewhere ([`holds_separator`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Name(u32);
 
 impl Name {
     const HIDDEN: u32 = 1 << 31;
+    const CUT: u32 = 1 << 30;
+    const FLAGS: u32 = Self::HIDDEN | Self::CUT;
     /// The number of a name that is not kept.
-    const UNKNOWN: u32 = Self::HIDDEN - 1;
+    const UNKNOWN: u32 = Self::CUT - 1;
 
     fn number(self) -> usize {
-        (self.0 & !Self::HIDDEN) as usize
+        (self.0 & !Self::FLAGS) as usize
     }
 
     fn is_hidden(self) -> bool {
@@ -142,6 +151,8 @@ impl Builder {
     pub fn add_block(&mut self, block: &Block, wanted: impl Fn(&Series) -> bool) -> Result<()> {
         let mut fields = Vec::with_capacity(block.columns().len());
         let mut name = None;
+        let cut: Vec<&Column> =
+            block.columns().iter().filter(|column| holds_separator(&column.field)).collect();
         for (series, rows) in block.runs().filter(|(series, _)| wanted(series)) {
             let mut hasher = SeriesHasher::new(series);
             fields.clear();
@@ -150,11 +161,15 @@ impl Builder {
             // A block has one measurement.
             let number = *name.get_or_insert_with(|| self.names.number(series.measurement()));
             let hidden = if series.shown_by_queries() { 0 } else { Name::HIDDEN };
+            let key_is_cut = holds_separator(series.key());
             let mut rest = rows;
             while !rest.is_empty() {
                 let rows = hour_at(block, rest.clone());
                 rest.start = rows.end;
-                self.add_rows(hasher.series(), Name(number | hidden), block, rows, &fields)?;
+                let is_set = |column: &&Column| rows.clone().any(|row| column.get(row).is_some());
+                let is_cut = key_is_cut || cut.iter().any(is_set);
+                let name = Name(number | hidden | if is_cut { Name::CUT } else { 0 });
+                self.add_rows(hasher.series(), name, block, rows, &fields)?;
             }
         }
         Ok(())
@@ -181,7 +196,7 @@ impl Builder {
         let node = sum::rows(block, rows, fields, &mut self.room);
         if let Some(leaf) = self.leaves.last_mut() {
             leaf.node += node;
-            leaf.name.0 |= name.0 & Name::HIDDEN;
+            leaf.name.0 |= name.0 & Name::FLAGS;
         }
         self.total += node;
         Ok(())
@@ -245,7 +260,7 @@ fn fold(leaves: &mut Vec<Leaf>) {
         let same = later.place() == kept.place();
         if same {
             kept.node += later.node;
-            kept.name.0 |= later.name.0 & Name::HIDDEN;
+            kept.name.0 |= later.name.0 & Name::FLAGS;
         }
         same
     });
@@ -442,6 +457,18 @@ impl BothSides<'_> {
     #[must_use]
     pub fn destination_node(&self) -> Node {
         self.destination.map_or_else(Node::default, |leaf| leaf.node)
+    }
+
+    /// True where both hold something.
+    #[must_use]
+    pub fn is_on_both(&self) -> bool {
+        self.source.is_some() && self.destination.is_some()
+    }
+
+    /// True where a cell of either has a name that files may cut elsewhere.
+    #[must_use]
+    pub fn may_be_cut(&self) -> bool {
+        self.source.into_iter().chain(self.destination).any(Leaf::may_be_cut)
     }
 }
 

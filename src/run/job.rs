@@ -14,6 +14,7 @@ use crate::progress::Meter;
 use crate::reject::Rejects;
 use crate::report::{Context, Expired, TypesDealtWith};
 use crate::side::{self, Access, DestinationSide, SourceSide};
+use crate::source::tsm::directory::Parts;
 use crate::source::{Source, line_file};
 use crate::units::{self, Pair, Target};
 use crate::window::{Window, format_time};
@@ -168,7 +169,13 @@ impl Job {
     pub(super) fn note_unread(&mut self) -> bool {
         let unread = self.side.source.unread();
         self.not_covered.extend(unread.iter().map(|remark| format!("not read: {remark}")));
+        self.not_covered.extend(self.side.source.doubts());
         !unread.is_empty()
+    }
+
+    /// Notes what the other side holds and may be meant otherwise.
+    pub(super) fn note_doubts(&mut self, reader: &dyn Source) {
+        self.not_covered.extend(reader.doubts());
     }
 
     fn narrow(&mut self, coverage: Window, why: &str) {
@@ -351,12 +358,18 @@ impl Job {
     }
 
     pub(super) fn context(&self, sides: &TwoSides, progress: &Meter) -> Result<Context> {
+        let mut not_covered = self.not_covered.clone();
+        for doubt in self.side.source.doubts() {
+            if !not_covered.contains(&doubt) {
+                not_covered.push(doubt);
+            }
+        }
         Ok(Context {
             source: sides.source.clone(),
             destination: sides.destination.clone(),
             command: std::env::args_os().skip(1).map(lossy).collect(),
             window: self.window,
-            not_covered: self.not_covered.clone(),
+            not_covered,
             filtered: !self.settings.filter.is_empty(),
             lines: self.side.lines.clone(),
             rejects: self.rejects.finish()?,
@@ -409,7 +422,11 @@ fn open_side(
         memory_max: settings.memory / 2,
         spill: settings.spill.clone(),
     };
-    let reading = side::Reading { lines, identify, salvage: settings.salvage };
+    let parts = match role {
+        Role::Source => settings.parts.clone(),
+        Role::Destination => Parts::default(),
+    };
+    let reading = side::Reading { lines, identify, salvage: settings.salvage, parts };
     side::open_source(location, access, role, &reading, rejects, progress)
 }
 

@@ -315,6 +315,7 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     let options = job.compare_options(jobs);
     let outcome = verify::run(&*job.side.source, reader, &units, jobs, &options, progress)?;
     job.unread = reader.unread();
+    job.note_doubts(reader);
     let writable = matches!(target, Location::Influx(_));
     let report = report::of_verify(job.context(sides, progress)?, outcome, writable);
     Report { settings_differ, ..report }.printed()

@@ -25,14 +25,14 @@ pub(super) fn open_files(path: &Path, reading: &Reading) -> Result<Option<Source
     let side = |source: Box<dyn Source>, clock| {
         Some(SourceSide { source, lines: None, clock, identity: None })
     };
-    if let Some(layout) = Layout::of(path) {
+    if let Some(layout) = Layout::of(path, &reading.parts)? {
         let options =
             directory::Options { salvage: reading.salvage, log_max: reading.lines.memory_max / 2 };
         let place = Directory::new(path.to_owned(), layout, options);
         let clock = place.is_recent().then(now);
         return Ok(side(Box::new(TsmSource::new(place, wanted)), clock));
     }
-    let backup = Backup::open(path, room(reading))?;
+    let backup = Backup::open(path, room(reading), reading.salvage)?;
     Ok(backup.and_then(|backup| side(Box::new(TsmSource::new(backup, wanted)), None)))
 }
 
@@ -52,7 +52,7 @@ pub(super) fn open_snapshot(
             .unwrap_or_else(|| reading.lines.namespace.database.clone()),
         retention_policy: location.retention_policy.clone().unwrap_or_default(),
     };
-    Ok(TsmSource::new(Live::new(port, room(reading))?, wanted))
+    Ok(TsmSource::new(Live::new(port, room(reading), reading.salvage)?, wanted))
 }
 
 /// Memory for the files of a shard, of which two are open at once on each side.

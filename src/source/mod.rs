@@ -103,6 +103,17 @@ pub trait Source: Send + Sync {
         Vec::new()
     }
 
+    /// What is read, and may be meant otherwise, one remark a line.
+    fn doubts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// True where series and field are told apart by the first `#!~#` of the key of both, which may be
+    /// a part of a tag ([`crate::series::holds_separator`]).
+    fn cuts_keys(&self) -> bool {
+        false
+    }
+
     /// True where series are seen by the raw keys under which they are stored, false where only
     /// what queries show is seen ([`crate::series::Series::shown_by_queries`]).
     fn sees_raw_keys(&self) -> bool;

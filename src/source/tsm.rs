@@ -17,6 +17,7 @@ mod remarks;
 pub mod shard;
 
 use self::reader::ShardReader;
+use self::remarks::Remarks;
 use self::shard::Shard;
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::key;
@@ -66,12 +67,14 @@ pub struct TsmSource<P> {
     place: P,
     /// Database and RP that were asked for; empty where none was.
     wanted: Namespace,
+    /// Keys that may be cut elsewhere.
+    doubts: Arc<Remarks>,
 }
 
 impl<P: Place> TsmSource<P> {
     /// A source of what is `wanted`: empty names stand for all.
     pub fn new(place: P, wanted: Namespace) -> Self {
-        Self { place, wanted }
+        Self { place, wanted, doubts: Arc::default() }
     }
 
     /// The place.
@@ -188,7 +191,8 @@ impl<P: Place> Source for TsmSource<P> {
     fn open(&self, partition: &Partition) -> Result<Box<dyn Reader + '_>> {
         let shards = self.shards(&partition.namespace, partition.window)?;
         let measurement = partition.measurement.clone();
-        Ok(Box::new(ShardReader::new(shards, partition.window, measurement)))
+        let doubts = Arc::clone(&self.doubts);
+        Ok(Box::new(ShardReader::new(shards, partition.window, measurement, doubts)))
     }
 
     fn field_types(&self, scope: &Scope) -> Result<Option<FieldTypes>> {
@@ -225,6 +229,14 @@ impl<P: Place> Source for TsmSource<P> {
 
     fn unread(&self) -> Vec<String> {
         self.place.unread()
+    }
+
+    fn doubts(&self) -> Vec<String> {
+        self.doubts.texts()
+    }
+
+    fn cuts_keys(&self) -> bool {
+        true
     }
 
     fn sees_raw_keys(&self) -> bool {

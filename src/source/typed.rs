@@ -157,6 +157,10 @@ impl Source for Typed<'_> {
         self.inner.coverage()
     }
 
+    fn cuts_keys(&self) -> bool {
+        self.inner.cuts_keys()
+    }
+
     fn sees_raw_keys(&self) -> bool {
         self.inner.sees_raw_keys()
     }

@@ -9,8 +9,8 @@
 //! names it counts, as `influxd restore -portable` resolves them. Of the older form all numbers are
 //! taken, the greater winning.
 
-use super::packed::{Failure, Room, Unpacked, not_whole, unpack};
-use super::shard::Shard;
+use super::packed::{self, Failure, Room, Salvage, Unpacked, not_whole};
+use super::shard::{Shard, advised};
 use super::{Place, policies};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::backup::{self, Manifest};
@@ -36,6 +36,8 @@ pub struct Backup {
     /// When the newest of them was begun, nanoseconds since 1970.
     time: Option<i64>,
     room: Room,
+    /// Damage is passed over and named.
+    salvage: Option<Salvage>,
 }
 
 /// The file of a shard.
@@ -47,25 +49,32 @@ struct Packed {
 }
 
 impl Backup {
-    /// Opens the backup in a directory, if there is one.
+    /// Opens the backup in a directory, if there is one. With `salvage`, damage of shards is passed over
+    /// and counted.
     ///
     /// # Errors
     /// Where a part of it is missing, or damaged.
-    pub fn open(root: &Path, room: Room) -> Result<Option<Self>> {
+    pub fn open(root: &Path, room: Room, salvage: bool) -> Result<Option<Self>> {
+        let salvage = salvage.then(|| Salvage { torn: true, ..Salvage::default() });
         let names = names(root)?;
         let manifests: Vec<&String> =
             names.iter().filter(|name| name.ends_with(".manifest")).collect();
         if !manifests.is_empty() {
-            return Self::portable(root, &manifests, room).map(Some);
+            return Self::portable(root, &manifests, room, salvage).map(Some);
         }
         let metas = names.iter().filter(|name| number_of(name, "meta").is_some());
         match metas.max_by_key(|name| number_of(name, "meta")) {
-            Some(meta) => Self::older(root, meta, &names, room).map(Some),
+            Some(meta) => Self::older(root, meta, &names, room, salvage).map(Some),
             None => Ok(None),
         }
     }
 
-    fn portable(root: &Path, manifests: &[&String], room: Room) -> Result<Self> {
+    fn portable(
+        root: &Path,
+        manifests: &[&String],
+        room: Room,
+        salvage: Option<Salvage>,
+    ) -> Result<Self> {
         let mut shards: BTreeMap<(Namespace, u64), Vec<Packed>> = BTreeMap::new();
         let mut newest = None;
         for name in manifests {
@@ -76,7 +85,10 @@ impl Backup {
                 let key = (Namespace { database, retention_policy }, file.shard);
                 let packed = Packed { path: root.join(&file.name), portable: Some(file.size) };
                 if !packed.path.is_file() {
-                    return Err(missing(&path, &packed.path));
+                    let error = missing(&path, &packed.path);
+                    let Some(salvage) = &salvage else { return Err(error) };
+                    salvage.remarks.add(error.to_string());
+                    continue;
                 }
                 shards.insert(key, vec![packed]);
             }
@@ -94,10 +106,16 @@ impl Backup {
         }
         let meta = meta::decode(&bytes).map_err(|damage| damage.in_file(&path))?;
         let time = name.strip_suffix(".manifest").and_then(time_of);
-        Ok(Self { root: root.to_owned(), meta: Arc::new(meta), shards, time, room })
+        Ok(Self { root: root.to_owned(), meta: Arc::new(meta), shards, time, room, salvage })
     }
 
-    fn older(root: &Path, meta: &str, names: &[String], room: Room) -> Result<Self> {
+    fn older(
+        root: &Path,
+        meta: &str,
+        names: &[String],
+        room: Room,
+        salvage: Option<Salvage>,
+    ) -> Result<Self> {
         let path = root.join(meta);
         let bytes = read(&path)?;
         let framed = backup::framed(&bytes).map_err(|damage| damage.in_file(&path))?;
@@ -123,27 +141,35 @@ impl Backup {
             let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
             i64::try_from(since.as_nanos()).ok()
         });
-        Ok(Self { root: root.to_owned(), meta: Arc::new(meta), shards, time, room })
+        Ok(Self { root: root.to_owned(), meta: Arc::new(meta), shards, time, room, salvage })
     }
 
     fn unpack(&self, packed: &Packed) -> Result<Shard> {
         let path = &packed.path;
         let file = File::open(path).map_err(|error| Error::io(path, "open", error))?;
+        let salvage = self.salvage.as_ref();
         let unpacked = match packed.portable {
-            Some(_) => unpack(flate2::read::MultiGzDecoder::new(file), path, &self.room),
-            None => unpack(io::BufReader::new(file), path, &self.room),
+            Some(_) => {
+                let tar = flate2::read::MultiGzDecoder::new(file);
+                packed::salvage(tar, path, &self.room, salvage)
+            }
+            None => packed::salvage(io::BufReader::new(file), path, &self.room, salvage),
         };
         let Unpacked { shard, bytes } = unpacked.map_err(|failure| match failure {
-            Failure::Tar(problem) => not_whole(path, &problem),
+            Failure::Tar(problem) => advised(not_whole(path, &problem)),
             Failure::Other(error) => error,
         })?;
-        match packed.portable {
-            Some(size) if size != bytes => {
-                let reason = format!("the tar has {bytes} bytes, and the manifest says {size}");
-                Err(ErrorKind::Damaged { path: path.clone(), offset: 0, reason }.into())
+        if let (Some(size), Some(bytes)) = (packed.portable, bytes)
+            && size != bytes
+        {
+            let reason = format!("the tar has {bytes} bytes, and the manifest says {size}");
+            let error = Error::from(ErrorKind::Damaged { path: path.clone(), offset: 0, reason });
+            match salvage {
+                Some(salvage) => salvage.remarks.add(error.to_string()),
+                None => return Err(advised(error)),
             }
-            _ => Ok(shard),
         }
+        Ok(shard)
     }
 }
 
@@ -161,6 +187,10 @@ impl Place for Backup {
 
     fn made(&self) -> Option<i64> {
         self.time
+    }
+
+    fn unread(&self) -> Vec<String> {
+        self.salvage.as_ref().map_or_else(Vec::new, |salvage| salvage.remarks.texts())
     }
 
     fn open(&self, namespace: &Namespace, shard: u64) -> Result<Option<Arc<Shard>>> {

@@ -40,14 +40,90 @@ pub struct Layout {
     pub wal: PathBuf,
 }
 
-impl Layout {
-    /// The usual layout of a directory, if it is a data directory.
+/// Parts of a data directory that stand elsewhere and are named.
+#[derive(Clone, Debug, Default)]
+pub struct Parts {
+    /// The directory of `meta.db`.
+    pub meta: Option<PathBuf>,
+    /// The directory of the write-ahead log.
+    pub wal: Option<PathBuf>,
+}
+
+impl Parts {
+    /// True where one is named.
     #[must_use]
-    pub fn of(root: &Path) -> Option<Self> {
-        let layout =
-            Self { meta: root.join("meta"), data: root.join("data"), wal: root.join("wal") };
-        layout.meta.join("meta.db").is_file().then_some(layout)
+    pub fn is_given(&self) -> bool {
+        self.meta.is_some() || self.wal.is_some()
     }
+}
+
+impl Layout {
+    /// The layout of a directory, if it is a data directory. Where a part is named, `root` may also be
+    /// the directory of the TSM files; what is not named is then looked for beside it.
+    ///
+    /// # Errors
+    /// Where a part is named and no data directory is found, or a part of it is missing: without its log
+    /// or its files a server would seem to hold less.
+    pub fn of(root: &Path, parts: &Parts) -> Result<Option<Self>> {
+        let is_data = parts.is_given() && holds_databases(root);
+        let base = match root.parent() {
+            Some(parent) if is_data && root.file_name().is_some() => parent.to_owned(),
+            _ if is_data => root.join(".."),
+            _ => root.to_owned(),
+        };
+        let part = |named: &Option<PathBuf>, name| named.clone().unwrap_or_else(|| base.join(name));
+        let data = if is_data { root.to_owned() } else { root.join("data") };
+        let layout = Self { meta: part(&parts.meta, "meta"), data, wal: part(&parts.wal, "wal") };
+        let lacks = |what: &str, next: &str| {
+            Err(Error::location(root.display(), what.to_owned()).with_next(next))
+        };
+        if !layout.meta.join("meta.db").is_file() {
+            if !parts.is_given() {
+                return Ok(None);
+            }
+            let what =
+                format!("is no data directory: there is no {}/meta.db", layout.meta.display());
+            return lacks(
+                &what,
+                "--meta-dir DIR names the directory of meta.db; --meta-dir and \
+                                 --wal-dir are for data directories alone",
+            );
+        }
+        if !layout.data.is_dir() {
+            let what = format!("lacks a part: there is no {}", layout.data.display());
+            return lacks(
+                &what,
+                "name the directory that holds DATABASE/POLICY/SHARD as the source, with \
+                                 --meta-dir DIR and --wal-dir DIR",
+            );
+        }
+        if !layout.wal.is_dir() {
+            let what = format!("lacks a part: there is no {}", layout.wal.display());
+            return lacks(
+                &what,
+                "--wal-dir DIR names the directory of the write-ahead log; an empty one, \
+                                 where there is none",
+            );
+        }
+        Ok(Some(layout))
+    }
+}
+
+/// True for the directory of the databases' TSM files itself, false for the one above it, which has a
+/// `data` with databases in it. A database may be called `data`.
+fn holds_databases(root: &Path) -> bool {
+    let data = root.join("data");
+    !data.is_dir() || (!holds_shards(&data, 2) && holds_shards(&data, 1))
+}
+
+/// True where directories with a number for a name stand so deep below a directory.
+fn holds_shards(directory: &Path, depth: u32) -> bool {
+    let directories = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut directories = directories.map(|entry| entry.path()).filter(|path| path.is_dir());
+    directories.any(|path| match depth {
+        0 => path.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok()).is_some(),
+        _ => holds_shards(&path, depth - 1),
+    })
 }
 
 /// How a place of files is read.

@@ -4,7 +4,7 @@
 //! before is in it. A reply that is not whole is asked for again.
 
 use super::Place;
-use super::packed::{Failure, Room, unpack};
+use super::packed::{self, Failure, Room, Salvage};
 use super::shard::Shard;
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::{self, Meta, backup};
@@ -22,15 +22,17 @@ const TRIES: u32 = 5;
 pub struct Live {
     port: Port,
     room: Room,
+    /// Damage of files is passed over and named. A tar that is not whole is asked for again all the same.
+    salvage: Option<Salvage>,
 }
 
 impl Live {
-    /// A server that answers.
+    /// A server that answers. With `salvage`, damage of its files is passed over and counted.
     ///
     /// # Errors
     /// Where it does not, or what answers is no snapshot port.
-    pub fn new(port: Port, room: Room) -> Result<Self> {
-        let live = Self { port, room };
+    pub fn new(port: Port, room: Room, salvage: bool) -> Result<Self> {
+        let live = Self { port, room, salvage: salvage.then(Salvage::default) };
         live.meta()?;
         Ok(live)
     }
@@ -44,7 +46,7 @@ impl Live {
         let mut last = None;
         for _ in 0..TRIES {
             let Some(reply) = self.port.shard(shard)? else { return Ok(None) };
-            match unpack(reply, &self.label(shard), &self.room) {
+            match packed::salvage(reply, &self.label(shard), &self.room, self.salvage.as_ref()) {
                 Ok(unpacked) => return Ok(Some(unpacked.shard)),
                 Err(Failure::Other(error)) => return Err(error),
                 Err(Failure::Tar(problem)) => last = Some(problem),
@@ -75,6 +77,10 @@ impl Place for Live {
         };
         let framed = backup::framed(&bytes).map_err(|damage| unread(damage.to_string()))?;
         meta::decode(framed.meta).map(Arc::new).map_err(|damage| unread(damage.to_string()))
+    }
+
+    fn unread(&self) -> Vec<String> {
+        self.salvage.as_ref().map_or_else(Vec::new, |salvage| salvage.remarks.texts())
     }
 
     fn open(&self, namespace: &Namespace, shard: u64) -> Result<Option<Arc<Shard>>> {

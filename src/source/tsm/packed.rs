@@ -3,7 +3,8 @@
 //! The index of a TSM file stands at its end: each file is taken whole before anything is read of it,
 //! into memory as far as that is allowed, else into a file without a name.
 
-use super::shard::{Shard, StoredFile};
+use super::remarks::Remarks;
+use super::shard::{Shard, StoredFile, advised};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapped::Bytes;
 use crate::spill;
@@ -11,6 +12,7 @@ use crate::tarball::{self, Problem};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Bytes that are copied to a spilled file at a time.
 const CHUNK: usize = 1 << 20;
@@ -29,8 +31,17 @@ pub struct Room {
 pub struct Unpacked {
     /// The shard.
     pub shard: Shard,
-    /// Bytes of the tar.
-    pub bytes: u64,
+    /// Bytes of the tar; `None` where it is not whole.
+    pub bytes: Option<u64>,
+}
+
+/// What is done about damage, in place of an error.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Salvage {
+    /// Where that is said which is left out.
+    pub(super) remarks: Arc<Remarks>,
+    /// A tar that is not whole gives the files that are; else it is an error.
+    pub(super) torn: bool,
 }
 
 /// Why a shard could not be unpacked.
@@ -47,17 +58,38 @@ pub enum Failure {
 /// # Errors
 /// Where it is not whole, cannot be held, or a file in it is damaged.
 pub fn unpack(input: impl Read, from: &Path, room: &Room) -> Result<Unpacked, Failure> {
+    salvage(input, from, room, None)
+}
+
+/// As [`unpack`]; damage is passed over and named where that is wanted.
+pub(super) fn salvage(
+    input: impl Read,
+    from: &Path,
+    room: &Room,
+    salvage: Option<&Salvage>,
+) -> Result<Unpacked, Failure> {
+    let remark = |text: String| salvage.map(|salvage| salvage.remarks.add(text)).is_some();
+    let torn = salvage.filter(|salvage| salvage.torn);
+    // A file that is not whole, or whose tombstone is not, by its stem.
+    let mut cut = None;
     let mut files: BTreeMap<String, (Option<Bytes>, Option<Bytes>)> = BTreeMap::new();
     let (mut left, mut failed) = (room.memory, None);
     let read = tarball::read(input, |name, size, body| {
         let Some((stem, tombstone)) = part_of(name) else { return Ok(()) };
         match take(body, size, &mut left, &room.spill) {
+            Ok(bytes) if torn.is_some() && bytes.as_ref().len() as u64 != size => {
+                cut = Some(stem.to_owned());
+                Ok(())
+            }
             Ok(bytes) => {
                 let file = files.entry(stem.to_owned()).or_default();
                 *(if tombstone { &mut file.1 } else { &mut file.0 }) = Some(bytes);
                 Ok(())
             }
-            Err(Failure::Tar(problem)) => Err(problem),
+            Err(Failure::Tar(problem)) => {
+                cut = Some(stem.to_owned());
+                Err(problem)
+            }
             Err(Failure::Other(error)) => {
                 failed = Some(error);
                 Err(Problem::Read(io::Error::other("it cannot be held")))
@@ -66,8 +98,18 @@ pub fn unpack(input: impl Read, from: &Path, room: &Room) -> Result<Unpacked, Fa
     });
     let bytes = match (read, failed) {
         (_, Some(error)) => return Err(Failure::Other(error)),
+        (Err(problem), None) if torn.is_some() => {
+            if let Some(stem) = &cut {
+                // Without what was deleted from it, a file would show it again.
+                files.remove(stem);
+            }
+            let stem = cut.map_or_else(String::new, |stem| format!("{stem} and "));
+            let error = not_whole(from, &problem);
+            remark(format!("{error}: {stem}all that stood behind is left out"));
+            None
+        }
         (Err(problem), None) => return Err(Failure::Tar(problem)),
-        (Ok(bytes), None) => bytes,
+        (Ok(bytes), None) => Some(bytes),
     };
     let mut shard = Shard::default();
     // By name: the order in which they win.
@@ -75,8 +117,12 @@ pub fn unpack(input: impl Read, from: &Path, room: &Room) -> Result<Unpacked, Fa
         let path = |extension: &str| PathBuf::from(format!("{}:{stem}{extension}", from.display()));
         let Some(tsm) = tsm else { continue };
         let tombstone = tombstone.map(|bytes| (path(".tombstone"), bytes));
-        let file = StoredFile::open(path(".tsm"), tsm, tombstone, None).map_err(Failure::Other)?;
-        shard.files.push(file);
+        let remarks = salvage.map(|salvage| Arc::clone(&salvage.remarks));
+        match StoredFile::open(path(".tsm"), tsm, tombstone, remarks) {
+            Ok(file) => shard.files.push(file),
+            Err(error) if remark(format!("{error}: the file is left out")) => {}
+            Err(error) => return Err(Failure::Other(advised(error))),
+        }
     }
     Ok(Unpacked { shard, bytes })
 }

@@ -7,12 +7,13 @@
 
 use super::column::{Cells, Found, Pool, Stored};
 use super::log::Logged;
+use super::remarks::Remarks;
 use super::shard::{Shard, StoredFile};
 use crate::block::Block;
 use crate::block::build::Builder;
 use crate::error::{Damage, Error, Result};
 use crate::line::key;
-use crate::series::Series;
+use crate::series::{Printable, Series, holds_separator};
 use crate::source::Reader;
 use crate::tsm::index::{Key, Keys};
 use crate::tsm::split_key;
@@ -33,6 +34,8 @@ pub struct ShardReader {
     building: Option<Box<[u8]>>,
     /// Where the next rows are; `None` at the end.
     next: Option<Position>,
+    /// Keys that may be cut elsewhere.
+    doubts: Arc<Remarks>,
 }
 
 /// A series, and a time within it.
@@ -46,7 +49,12 @@ struct Position {
 impl ShardReader {
     /// Reads the cells of a window, of one measurement or all. What a later shard holds wins.
     #[must_use]
-    pub fn new(shards: Vec<Arc<Shard>>, window: Window, measurement: Option<Vec<u8>>) -> Self {
+    pub(super) fn new(
+        shards: Vec<Arc<Shard>>,
+        window: Window,
+        measurement: Option<Vec<u8>>,
+        doubts: Arc<Remarks>,
+    ) -> Self {
         let next = (!window.is_empty()).then(|| Position { key: Vec::new(), time: window.start });
         Self {
             shards,
@@ -56,6 +64,18 @@ impl ShardReader {
             pool: Pool::default(),
             building: None,
             next,
+            doubts,
+        }
+    }
+
+    /// Says of which fields of a series the name may begin within a tag.
+    fn doubt(&self, fields: &[Stored<'_>], series: &Series) {
+        for field in fields.iter().filter(|field| holds_separator(&field.field)) {
+            self.doubts.add(format!(
+                "whether the first `#!~#` in {series}#!~#{} belongs to a tag: files do not tell. What \
+                 stands behind it is taken for the field, as a server takes it when it starts",
+                Printable(&field.field)
+            ));
         }
     }
 
@@ -72,6 +92,7 @@ impl ShardReader {
                     return Ok((self.take(), Some(here(start))));
                 }
                 let fields = Stored::of_series(&found, self.window);
+                self.doubt(&fields, &series);
                 if let Some(time) = self.series(Arc::new(series), fields, start)? {
                     return Ok((self.take(), Some(here(time))));
                 }
