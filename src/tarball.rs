@@ -4,6 +4,7 @@
 //! a whole one is its end, two blocks of zeros, which tools leave unread; here it is looked for. An
 //! entry that is cut short is an error with its name.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Read};
 
@@ -11,6 +12,8 @@ use std::io::{self, Read};
 const BLOCK: usize = 512;
 /// Longest name of an entry.
 const NAME_MAX: usize = 4_096;
+/// Bytes that may stand before an entry's own: the crate takes long names into memory as they come.
+const HEADERS_MAX: u64 = 64 << 10;
 /// Most entries of one tar: a shard has some hundred files at most.
 const ENTRIES_MAX: usize = 100_000;
 
@@ -50,11 +53,15 @@ pub fn read<R: Read>(
     input: R,
     mut each: impl FnMut(&str, u64, &mut dyn Read) -> Result<(), Problem>,
 ) -> Result<u64, Problem> {
-    let mut counted = Counted { inner: input, offset: 0 };
+    let left = Cell::new(HEADERS_MAX);
+    let mut counted = Counted { inner: Bounded { inner: input, left: &left }, offset: 0 };
     let mut archive = tar::Archive::new(&mut counted);
-    let entries = archive.entries()?;
-    for (number, entry) in entries.enumerate() {
+    let mut entries = archive.entries()?.enumerate();
+    loop {
+        left.set(HEADERS_MAX);
+        let Some((number, entry)) = entries.next() else { break };
         let mut entry = entry.map_err(damaged)?;
+        left.set(u64::MAX);
         let offset = entry.raw_header_position();
         let name = String::from_utf8(entry.path_bytes().into_owned())
             .ok()
@@ -78,6 +85,7 @@ pub fn read<R: Read>(
             return Err(Problem::Cut(offset + BLOCK as u64 + found, what));
         }
     }
+    left.set(u64::MAX);
     end(&mut counted)
 }
 
@@ -103,6 +111,24 @@ fn damaged(error: io::Error) -> Problem {
             Problem::Damaged(0, error.to_string())
         }
         _ => Problem::Read(error),
+    }
+}
+
+/// Hands over so many bytes, then an error.
+struct Bounded<'a, R> {
+    inner: R,
+    left: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.left.get() == 0 {
+            return Err(io::Error::other(format!("an entry's names exceed {HEADERS_MAX} bytes")));
+        }
+        let most = usize::try_from(self.left.get()).unwrap_or(usize::MAX).min(into.len());
+        let length = self.inner.read(&mut into[..most])?;
+        self.left.set(self.left.get() - length as u64);
+        Ok(length)
     }
 }
 
@@ -155,6 +181,20 @@ mod tests {
         assert_eq!(found[0], ("db/rp/1/a.tsm".into(), b"one".to_vec()));
         assert_eq!((found[1].0.as_str(), found[1].1.len()), (long.as_str(), 1000));
         assert_eq!(names(&[0; 1024]).unwrap(), []);
+    }
+
+    #[test]
+    fn a_name_without_end_is_refused_before_it_is_held() {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(1 << 40);
+        header.set_path("././@LongLink").unwrap();
+        header.set_cksum();
+        let endless = header.as_bytes().chain(io::repeat(b'n'));
+        let Err(Problem::Damaged(_, what)) = read(endless, |_, _, _| Ok(())) else {
+            panic!("it was taken")
+        };
+        assert!(what.contains("names exceed"), "{what}");
     }
 
     #[test]
