@@ -41,7 +41,7 @@
 //! | --- | --- |
 //! | 0 | [`error`], [`files`], [`stop`], [`window`], [`value`], [`series`], [`block`] |
 //! | 1 | [`mod@line`], [`msgpack`], [`tsm`], [`meta`], [`spill`], [`digest`], [`compress`], [`pace`], [`rate`], [`mapped`], [`tarball`] |
-//! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`], [`snapshot`] |
+//! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`mod@digest_file`], [`reject`], [`snapshot`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
 //! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`cat`], [`digests`], [`inspect`] |
@@ -94,6 +94,7 @@ pub mod compress;
 pub mod conflicts;
 pub mod copy;
 pub mod digest;
+pub mod digest_file;
 pub mod digests;
 pub mod error;
 pub mod files;
