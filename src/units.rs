@@ -6,7 +6,7 @@ use crate::digest_file::{DigestFile, whole_hours};
 use crate::error::{Error, Result};
 use crate::plan::{Filter, Grid, Held, Namespace, RpSettings, Scope};
 use crate::source::{Source, plan_or_nothing};
-use crate::window::Window;
+use crate::window::{HOUR, Window};
 
 /// A namespace of the source and the one of the destination that it is compared with or copied to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,25 +199,54 @@ fn around(windows: Vec<Window>, others: Vec<Window>) -> Vec<Window> {
 pub fn covered(pairs: Vec<Pair>, files: [Option<&DigestFile>; 2]) -> (Vec<Pair>, Vec<String>) {
     let (mut covered, mut left_out) = (Vec::new(), Vec::new());
     for pair in pairs {
+        let sides = files.into_iter().zip([&pair.source.namespace, &pair.destination]);
+        let known: Vec<(&DigestFile, Vec<Window>)> = sides
+            .filter_map(|(file, namespace)| Some((file?, file?.coverage(namespace))))
+            .collect();
         let mut windows = vec![pair.window];
-        for (file, namespace) in files.iter().zip([&pair.source.namespace, &pair.destination]) {
-            let Some(file) = file else { continue };
-            let known = file.coverage(namespace);
-            windows = windows
-                .iter()
-                .flat_map(|window| known.iter().filter_map(|known| window.intersect(*known)))
-                .collect();
-            if windows != [pair.window] && !pair.window.is_empty() {
-                let file = file.path().display();
+        for (file, known) in &known {
+            let before = windows.clone();
+            windows = common(&windows, known);
+            if windows != before && !pair.window.is_empty() {
+                let (namespace, file) = (&pair.source.namespace, file.path().display());
                 left_out.push(match windows.is_empty() {
                     true => format!("{namespace}: {file} was not made of it"),
                     false => format!("the times of {namespace} that {file} was not made of"),
                 });
             }
         }
-        covered.extend(windows.into_iter().map(|window| Pair { window, ..pair.clone() }));
+        let spans: Vec<&[Window]> = known.iter().map(|(_, known)| &known[..]).collect();
+        let whole = windows.into_iter().map(|window| uncut(window, &spans));
+        covered.extend(
+            whole.filter(|window| !window.is_empty()).map(|window| Pair { window, ..pair.clone() }),
+        );
     }
     (covered, left_out)
+}
+
+/// What windows of both lists have in common.
+fn common(windows: &[Window], known: &[Window]) -> Vec<Window> {
+    let both = |window: &Window| -> Vec<Window> {
+        known.iter().filter_map(|known| window.intersect(*known)).collect()
+    };
+    windows.iter().flat_map(both).collect()
+}
+
+/// A window without the hours at its ends of which only one of several digests ends where it does: the
+/// others know those hours as a whole.
+fn uncut(window: Window, digests: &[&[Window]]) -> Window {
+    let Window { mut start, mut end } = window;
+    if start.rem_euclid(HOUR) != 0
+        && !digests.iter().all(|spans| spans.iter().any(|span| span.start == start))
+    {
+        start = whole_hours(Window { start: start - 1, end: start }).end;
+    }
+    if end.rem_euclid(HOUR) != 0
+        && !digests.iter().all(|spans| spans.iter().any(|span| span.end == end))
+    {
+        end = end.div_euclid(HOUR).saturating_mul(HOUR);
+    }
+    Window { start, end }
 }
 
 #[cfg(test)]
@@ -246,7 +275,7 @@ mod tests {
 
     #[test]
     fn an_hour_is_never_in_two_windows() {
-        let half = crate::window::HOUR / 2;
+        let half = HOUR / 2;
         let cut = |bounds: &[(i64, i64)], scope: (i64, i64)| {
             let bounds: Vec<_> = bounds.iter().map(|(a, b)| (a * half, b * half)).collect();
             let scope = Window { start: scope.0 * half, end: scope.1 * half };
@@ -257,6 +286,20 @@ mod tests {
         assert_eq!(cut(&[(1, 3), (8, 9)], (1, 9)), [(1, 4), (8, 9)]);
         assert_eq!(cut(&[(0, 3), (3, 4), (4, 5)], (0, 100)), [(0, 4), (4, 6)]);
         assert_eq!(cut(&[(-3, -1)], (-100, 0)), [(-4, 0)]);
+    }
+
+    #[test]
+    fn an_hour_that_one_digest_cuts_and_another_does_not_is_left_out() {
+        let half = HOUR / 2;
+        let spans = |bounds: &[(i64, i64)]| {
+            windows(&bounds.iter().map(|(a, b)| (a * half, b * half)).collect::<Vec<_>>())
+        };
+        let (cut, whole) = (spans(&[(1, 5), (9, 12)]), spans(&[(0, 20)]));
+        let [first, second] = common(&cut, &whole)[..] else { panic!("two windows") };
+        assert_eq!(uncut(first, &[&cut, &whole]), spans(&[(2, 4)])[0]);
+        assert_eq!(uncut(second, &[&cut, &whole]), spans(&[(10, 12)])[0]);
+        assert_eq!(uncut(first, &[&cut, &cut]), first);
+        assert_eq!(uncut(first, &[&cut]), first, "the other side is read");
     }
 
     #[test]

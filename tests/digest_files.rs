@@ -145,6 +145,12 @@ fn what_changed_since_is_found_to_series_and_hour_and_a_single_cell_by_name() {
     };
     execute(&format!("DELETE FROM cpu WHERE host = 'b' AND time = {gone}"));
     let (row, cell) = (START + 7 * HOUR + 7, START + 9 * HOUR + 7);
+    // In one hour a cell added and a value changed; in another a cell gone and one added.
+    let (both, moved) = (START + 11 * HOUR, START + 13 * HOUR);
+    server
+        .write("db", format!("mem,host=a free=3 {}\nmem,host=a free=-1 {}\n", both + 7, both + 1));
+    execute(&format!("DELETE FROM mem WHERE host = 'a' AND time = {}", moved + 1));
+    server.write("db", format!("mem,host=a free=3 {}", moved + 7));
     server.write("db", format!("cpu,host=c usage=1.5,count=1i {row}\nmem,host=c free=2 {cell}\n"));
     server.write(
         "db",
@@ -157,8 +163,8 @@ fn what_changed_since_is_found_to_series_and_hour_and_a_single_cell_by_name() {
         let report = verify(source, destination, 1);
         assert_eq!(report["verdict"], "different");
         let counts = &report["counts"];
-        assert_eq!(counts[extra], 2 + 1 + 1 + 1, "{counts}");
-        assert_eq!(counts["unresolved"], 8 + 8, "two places, each of two rows of four cells");
+        assert_eq!(counts[extra], 2 + 1 + 1 + 1 + 1, "{counts}");
+        assert_eq!(counts["unresolved"], 8 + 8 + 2 + 2, "{counts}");
         let other =
             if extra.starts_with('m') { "extra_in_destination" } else { "missing_in_destination" };
         assert_eq!(counts[other], 0);
@@ -176,6 +182,8 @@ fn what_changed_since_is_found_to_series_and_hour_and_a_single_cell_by_name() {
             ("cpu,host=b", 5, format!("{{\"{has_more}_has_more\":4}}")),
             ("cpu,host=c", 7, "null".to_owned()),
             ("extra", 99 * 24, "null".to_owned()),
+            ("mem,host=a", 11, "\"values_differ\"".to_owned()),
+            ("mem,host=a", 13, "\"other_cells\"".to_owned()),
             ("mem,host=c", 9, "null".to_owned()),
             ("mem,host=new", 0, "null".to_owned()),
         ];
@@ -186,10 +194,10 @@ fn what_changed_since_is_found_to_series_and_hour_and_a_single_cell_by_name() {
             .iter()
             .map(|cell| (cell["time"].as_i64().unwrap(), cell["field"].as_str().unwrap()))
             .collect();
-        assert_eq!(named, [(row, "count"), (row, "usage"), (cell, "free")]);
+        assert_eq!(named, [(row, "count"), (row, "usage"), (both + 7, "free"), (cell, "free")]);
     }
     let text = gapless(["verify", &file, &location]).run().expect_status(1);
-    let text = text.expect_out("DIFFERENT").expect_out("unresolved 16");
+    let text = text.expect_out("DIFFERENT").expect_out("unresolved 20");
     let text = text.expect_out("cpu,host=a   2020-07-19T03:00:00Z to 2020-07-19T04:00:00Z");
     let text = text.expect_out("(the same cells, at least 1 with another value or type)");
     text.expect_out("at least 4 missing in the destination").expect_nowhere("next: gapless copy");
@@ -248,6 +256,25 @@ fn hours_filters_and_namespaces_are_those_that_the_file_was_made_of() {
     verify(&one, &all, 0);
     assert_eq!(verify(&every, &all, 1)["counts"]["extra_in_destination"], 1);
     assert_eq!(verify(&all, &every, 1)["counts"]["missing_in_destination"], 1);
+}
+
+#[test]
+fn what_queries_cannot_show_is_unprovable_in_a_digest_too() {
+    let place = Place::new();
+    let server = Influxd::start();
+    server.create_database("db");
+    server.write("db", "cpu v=1 1\nm\\=x v=1 1\nm\\=x v=2 2\n");
+    let (http, files) = (server.location("db"), server.data_dir().to_str().unwrap().to_owned());
+    let end = ["--end", "2030-01-01"];
+    let (stored, shown) = (place.save(&files, "stored", &end), place.save(&http, "shown", &end));
+    gapless(["verify", &stored, &files]).run().expect_status(0);
+    for (one, two) in [(&stored, &shown), (&shown, &stored), (&stored, &http), (&shown, &files)] {
+        let ran = gapless(["verify", one, two]).run().expect_status(3);
+        ran.expect_out("unprovable 2").expect_out("matched 1 ");
+    }
+    let output = place.path("merged");
+    let merge = gapless(["digest", "merge", &stored, &shown, "-o", &output]).run();
+    merge.expect_status(4).expect_err("one by queries and one of stored files");
 }
 
 #[test]

@@ -135,6 +135,6 @@ fn other_filter(name: &str, made: &FilterEntry, asked: &FilterEntry) -> Error {
         some => format!("the series of {some}"),
     };
     let (made, asked) = (series(made), series(asked));
-    Error::usage(format!("{name} is a digest of {made}, and it would be compared by {asked}"))
+    Error::usage(format!("{name} is a digest of {made}; asked for: {asked}"))
         .with_next("name the same --measurement, --tag and --exclude as when it was made, or none")
 }
