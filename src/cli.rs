@@ -31,6 +31,8 @@ Locations:
   DIR                                         a gapless archive, an InfluxDB 1.x data directory, or
                                               a portable or older backup of one; parts elsewhere:
                                               --meta-dir DIR --wal-dir DIR
+  FILE                                        a digest file (gapless digest SOURCE -o FILE): a side of
+                                              verify, also inspected and digested
   influxdb://[USER@]HOST[:PORT][/DB[/RP]]     InfluxDB 1.x over HTTP (influxdbs:// over HTTPS);
                                               HOST[:PORT],HOST[:PORT] are nodes of one cluster
   influxdb-snapshot://HOST[:8088][/DB[/RP]]   its snapshot port (read only, no encryption)
@@ -56,8 +58,9 @@ pub enum Command {
     Cat(CatArgs),
     /// Show what a source holds: databases, measurements, series, cells, times, types
     Inspect(ReadArgs),
-    /// Print the digest of each measurement of a source, of each database, and of the whole
-    Digest(ReadArgs),
+    /// Print the digest of each measurement of a source, of each database, and of the whole; save the
+    /// digests in a file, which stands for either side of a later verify
+    Digest(DigestArgs),
 }
 
 /// Arguments that every command has.
@@ -239,6 +242,67 @@ pub struct ReadArgs {
     pub json: bool,
 }
 
+/// Arguments of `digest`. A source that is called merge is written ./merge.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
+pub struct DigestArgs {
+    /// What to do with digest files.
+    #[command(subcommand)]
+    pub files: Option<DigestFiles>,
+    /// Where the data come from, or a digest file
+    #[arg(required = true)]
+    pub source: Option<String>,
+    /// Arguments that every command has.
+    #[command(flatten)]
+    pub common: Common,
+    /// Save the digests of each series and hour in this file, which must not exist
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print a JSON line for each series and hour of a digest file
+    #[arg(long, conflicts_with_all = ["json", "output"])]
+    pub jsonl: bool,
+}
+
+/// What is done with digest files.
+#[derive(Debug, Subcommand)]
+pub enum DigestFiles {
+    /// Merge digest files that have no database and time in common into one
+    Merge(MergeArgs),
+}
+
+/// Arguments of `digest merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// The digest files
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// The file that holds what they hold, which must not exist
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Memory for data (MiB)
+    #[arg(long, value_name = "MIB", default_value_t = 192, value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    pub memory: u32,
+    /// Directory for data that do not fit in memory [default: $TMPDIR, else /var/tmp]
+    #[arg(long, value_name = "DIR")]
+    pub spill: Option<PathBuf>,
+    /// How progress is shown on standard error
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Style::Auto)]
+    pub progress: Style,
+    /// Print nothing but warnings and errors on standard error
+    #[arg(long)]
+    pub quiet: bool,
+}
+
 /// What the common arguments mean.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -318,12 +382,18 @@ impl Common {
             default_time: time(&self.default_time)?,
             lag: i64::from(self.lag) * 1_000_000_000,
             jobs: usize::from(self.jobs),
-            memory: usize::try_from(u64::from(self.memory) << 20).unwrap_or(usize::MAX),
+            memory: bytes(self.memory),
             spill: Place::new(self.spill.clone()),
             salvage: self.salvage,
             parts: Parts { meta: self.meta_dir.clone(), wal: self.wal_dir.clone() },
         })
     }
+}
+
+/// Bytes of so many MiB.
+#[must_use]
+pub fn bytes(mebibytes: u32) -> usize {
+    usize::try_from(u64::from(mebibytes) << 20).unwrap_or(usize::MAX)
 }
 
 /// Refuses an option about certificates where there are none: something else was meant.

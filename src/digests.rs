@@ -1,18 +1,31 @@
 //! `digest`: reads a source once and gives the digest of each measurement, to be compared by eye,
-//! by a script, or later.
+//! by a script, or later: then from the digest file in which they are saved.
+
+mod export;
+mod merge;
+mod save;
+
+pub use self::export::export;
+pub use self::merge::merge;
+pub use self::save::{Options, Saved, save};
 
 use crate::digest::node::Node;
 use crate::digest::set;
+use crate::digest_file::DigestFile;
 use crate::error::{ErrorKind, Result};
 use crate::pipeline::{self, Progress, Stage};
 use crate::plan::{Filter, Namespace, Scope};
 use crate::source::{Source, for_each_block};
 use crate::window::Window;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 
 /// Most measurements that are told apart.
 const MEASUREMENTS_MAX: usize = 1_000_000;
+
+/// What stands for the measurements whose names a digest file had no room for.
+const UNNAMED: &[u8] = b"(measurements whose names were too many to keep)";
 
 /// Digests by namespace and measurement, unescaped.
 pub type Digests = BTreeMap<(Namespace, Box<[u8]>), Node>;
@@ -29,6 +42,9 @@ pub fn run(
     jobs: usize,
     progress: &dyn Progress,
 ) -> Result<Digests> {
+    if let Some(file) = source.digest_file() {
+        return of_file(file, namespaces, window, progress);
+    }
     let mut partitions = Vec::new();
     for namespace in namespaces {
         partitions.extend(source.plan(&Scope::new(namespace, window, filter))?);
@@ -46,14 +62,38 @@ pub fn run(
             let mut digests = digests.lock().unwrap_or_else(PoisonError::into_inner);
             let name = (partition.namespace.clone(), first.measurement().into());
             *digests.entry(name).or_default() += node;
-            if digests.len() > MEASUREMENTS_MAX {
-                let what = format!("the number of measurements of {}", source.name());
-                return Err(ErrorKind::Limit { what, max: MEASUREMENTS_MAX.to_string() }.into());
-            }
-            Ok(())
+            limit(digests.len(), &source.name())
         })?;
         progress.unit_done();
         Ok(())
     })?;
     Ok(digests.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The digests of what a digest file holds.
+fn of_file(
+    file: &DigestFile,
+    namespaces: &[Namespace],
+    window: Window,
+    progress: &dyn Progress,
+) -> Result<Digests> {
+    let mut digests = Digests::new();
+    progress.done(Stage::Verify, 0, 0);
+    for namespace in namespaces {
+        file.leaves(namespace, window, &mut |leaf, measurement| {
+            let name = measurement.map_or(UNNAMED, |name| name);
+            progress.done(Stage::Verify, leaf.node.cells, 0);
+            *digests.entry((namespace.clone(), name.into())).or_default() += leaf.node;
+            limit(digests.len(), &file.path().display())
+        })?;
+    }
+    Ok(digests)
+}
+
+fn limit(measurements: usize, place: &dyn Display) -> Result<()> {
+    if measurements <= MEASUREMENTS_MAX {
+        return Ok(());
+    }
+    let what = format!("the number of measurements of {place}");
+    Err(ErrorKind::Limit { what, max: MEASUREMENTS_MAX.to_string() }.into())
 }

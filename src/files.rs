@@ -93,18 +93,30 @@ fn open_in_place(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 /// The system's answer; nothing is left behind then.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (beside, mut file) = create_beside(path)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    let placed = written.and_then(|()| fs::rename(&beside, path));
-    if let Err(error) = placed {
+    let written = file.write_all(bytes);
+    let placed = written.and_then(|()| put_in_place(&file, &beside, path));
+    if placed.is_err() {
         // The first error is the one that tells; what remains is named `.NAME.N.partial`.
         let _remains = fs::remove_file(&beside);
-        return Err(error);
     }
+    placed
+}
+
+/// Gives a file of [`create_beside`] its name, durably.
+///
+/// # Errors
+/// The system's answer.
+pub fn put_in_place(file: &File, beside: &Path, path: &Path) -> io::Result<()> {
+    file.sync_all()?;
+    fs::rename(beside, path)?;
     sync_folder(parent(path))
 }
 
-/// Makes a file in the folder of `path`.
-fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+/// Makes a file in the folder of `path`, to be written and then given its name.
+///
+/// # Errors
+/// The system's answer.
+pub fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     let Some(name) = path.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no name of a file"));
     };

@@ -31,7 +31,12 @@
 //!   succeeds when every cell of the source is found at the destination or accounted for.
 //!   What it has proven of each unit goes to the [`journal`], from which another process goes on.
 //!   [`verify`] compares and changes nothing; [`cat`] writes line protocol; [`inspect`] counts;
-//!   [`digests`] sums.
+//!   [`digests`] sums, and saves sums.
+//! - A digest file ([`mod@digest_file`]) holds the leaves of a source, to be compared when the source
+//!   is gone. It is a source that plans units and opens none: [`source::Source::digest_file`] hands its
+//!   leaves to the comparison. Where leaves differ then, no cells can be read, and the comparison says
+//!   what the sums prove; [`run`] sees to it that filter and coverage are the file's and that no hour
+//!   is cut.
 //!
 //! # Layers
 //!
@@ -41,7 +46,7 @@
 //! | --- | --- |
 //! | 0 | [`error`], [`files`], [`stop`], [`window`], [`value`], [`series`], [`block`] |
 //! | 1 | [`mod@line`], [`msgpack`], [`tsm`], [`meta`], [`spill`], [`digest`], [`compress`], [`pace`], [`rate`], [`mapped`], [`tarball`] |
-//! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`reject`], [`snapshot`] |
+//! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`mod@digest_file`], [`reject`], [`snapshot`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
 //! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`cat`], [`digests`], [`inspect`] |
@@ -69,7 +74,9 @@
 //! `--memory` is divided: half is for the rows of a line file, a quarter for digests (both sides of
 //! each unit under way), an eighth for batches under way ([`pipeline::Gate`]). Blocks are at most
 //! 2 MiB; those of spilled runs are smaller, since a merge holds one of each run. A single row may be
-//! larger than any of these: a line may take a quarter of the rows' part.
+//! larger than any of these: a line may take a quarter of the rows' part. While digests are saved, an
+//! eighth is for the series that are told apart; the dictionary of a digest file is merged from runs on
+//! disk.
 //!
 //! # What a verdict proves
 //!
@@ -78,7 +85,8 @@
 //! cells have the same digest by accident with a probability of about 2^-128 a comparison. It does
 //! not protect against somebody who chooses data to make digests collide. What a side cannot show
 //! (two spellings of one series key behind a server's queries) is counted as unprovable and never
-//! passes for identical.
+//! passes for identical. *Different* always rests on a difference that was proven; where a digest file
+//! stands for a side, the cells of a place that differs may stay unresolved.
 //!
 //! # Errors
 //!
@@ -94,6 +102,7 @@ pub mod compress;
 pub mod conflicts;
 pub mod copy;
 pub mod digest;
+pub mod digest_file;
 pub mod digests;
 pub mod error;
 pub mod files;

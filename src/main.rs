@@ -1,7 +1,7 @@
 //! The command `gapless`: reads the arguments, runs the command, prints its report.
 
 use clap::Parser;
-use gapless::cli::{CatArgs, Cli, Command, Common, ReadArgs, TwoSides};
+use gapless::cli::{CatArgs, Cli, Command, Common, DigestArgs, DigestFiles, TwoSides};
 use gapless::error::{Error, ErrorKind, Result};
 use gapless::logs;
 use gapless::panics;
@@ -38,8 +38,10 @@ fn main() -> ExitCode {
             reported(&arguments.sides, asked, |progress| run::verify(&arguments, progress))
         }
         Command::Cat(arguments) => cat(&arguments, asked),
-        Command::Inspect(arguments) => listed(&arguments, asked, run::inspect),
-        Command::Digest(arguments) => listed(&arguments, asked, run::digest),
+        Command::Inspect(arguments) => {
+            listed(&arguments.common, arguments.json, asked, |it| run::inspect(&arguments, it))
+        }
+        Command::Digest(arguments) => digest(&arguments, asked),
     };
     let exit_status = outcome.unwrap_or_else(|error| failed(&error));
     tracing::info!(exit_status);
@@ -57,7 +59,11 @@ fn shown<T>(
     logs::start(&common.logs())?;
     let options =
         progress::Options { style: common.progress, quiet: common.quiet, writes_data, asked };
-    let meter = Meter::new(&options);
+    metered(&options, work)
+}
+
+fn metered<T>(options: &progress::Options, work: impl FnOnce(&Meter) -> Result<T>) -> Result<T> {
+    let meter = Meter::new(options);
     let outcome = work(&meter);
     meter.stage(if outcome.is_ok() { "done" } else { "stopped" });
     outcome
@@ -87,14 +93,37 @@ fn reported(
 
 /// Runs a command that lists what it found.
 fn listed(
-    arguments: &ReadArgs,
+    common: &Common,
+    json: bool,
     asked: Asked,
-    command: impl FnOnce(&ReadArgs, &Meter) -> Result<Listing>,
+    command: impl FnOnce(&Meter) -> Result<Listing>,
 ) -> Result<u8> {
-    let work = |progress: &Meter| command(arguments, progress);
-    let listing = shown(&arguments.common, asked, false, work)?;
-    out(if arguments.json { &listing.json } else { &listing.text })?;
+    print_listing(&shown(common, asked, false, command)?, json)
+}
+
+fn print_listing(listing: &Listing, json: bool) -> Result<u8> {
+    out(if json { &listing.json } else { &listing.text })?;
     Ok(if listing.incomplete { INCOMPLETE } else { 0 })
+}
+
+fn digest(arguments: &DigestArgs, asked: Asked) -> Result<u8> {
+    if let Some(DigestFiles::Merge(merge)) = &arguments.files {
+        let (style, quiet) = (merge.progress, merge.quiet);
+        let options = progress::Options { style, quiet, writes_data: false, asked };
+        let listing = metered(&options, |progress| run::merge(merge, progress))?;
+        return print_listing(&listing, merge.json);
+    }
+    if !arguments.jsonl {
+        let command = |progress: &Meter| run::digest(arguments, progress);
+        return listed(&arguments.common, arguments.json, asked, command);
+    }
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    let work = |progress: &Meter| run::export(arguments, progress, &mut stdout);
+    match shown(&arguments.common, asked, true, work) {
+        // Whoever read our output has enough of it.
+        Err(error) if error.is_broken_pipe() => Ok(0),
+        outcome => outcome.map(|complete| if complete { 0 } else { INCOMPLETE }),
+    }
 }
 
 fn cat(arguments: &CatArgs, asked: Asked) -> Result<u8> {

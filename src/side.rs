@@ -12,6 +12,7 @@ use self::identity::Fingerprint;
 use crate::archive::{self, Header};
 use crate::compress::{self, Input};
 use crate::copy;
+use crate::digest_file::{self, DigestFile};
 use crate::error::{Error, Result};
 use crate::http::{Client, News, READ_TIMEOUT, Retry, Role, Secret, Server, Summary};
 use crate::journal::{Identity, now};
@@ -26,6 +27,7 @@ use crate::sink::influx::{self, Influx};
 use crate::sink::null::Null;
 use crate::source::Source;
 use crate::source::archive::ArchiveSource;
+use crate::source::digest_file::DigestSource;
 use crate::source::influx_http::InfluxHttp;
 use crate::source::line_file::{self, LineFile};
 use crate::source::tsm::directory::Parts;
@@ -111,6 +113,11 @@ pub fn open_source(
             let source = Box::new(open_directory(path)?);
             let identity = reading.identify.then(|| identity::of_archive(path)).transpose()?;
             Ok(SourceSide { source, lines: None, clock: None, identity })
+        }
+        Location::Path(path) if digest_file::is_digest_file(path)? => {
+            let counted = |file| Box::new(progress.count_bytes(file)) as _;
+            let source = Box::new(DigestSource::new(DigestFile::open(path, counted)?));
+            Ok(SourceSide { source, lines: None, clock: None, identity: None })
         }
         Location::Path(path) => {
             let file = File::open(path).map_err(|error| Error::io(path, "open", error))?;

@@ -2,10 +2,11 @@
 //! windows. Pure functions of what both sides say about themselves.
 
 use crate::compare::Unit;
+use crate::digest_file::{DigestFile, whole_hours};
 use crate::error::{Error, Result};
 use crate::plan::{Filter, Grid, Held, Namespace, RpSettings, Scope};
 use crate::source::{Source, plan_or_nothing};
-use crate::window::Window;
+use crate::window::{HOUR, Window};
 
 /// A namespace of the source and the one of the destination that it is compared with or copied to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +114,8 @@ fn two_become_one(other: &Namespace, pair: &Pair) -> Error {
     ))
 }
 
-/// Windows in which either side may hold something, cut along the grid, in order of time.
+/// Windows in which either side may hold something, cut along the grid, in order of time. Where a side
+/// is a digest file, its units stand as they are, and the grid is followed around them by whole hours.
 ///
 /// # Errors
 /// Where a side cannot be asked, or there are too many of them.
@@ -125,27 +127,126 @@ pub fn units(
     filter: &Filter,
 ) -> Result<Vec<Unit>> {
     let window = pair.window;
-    let mut windows: Vec<Window> = Vec::new();
-    let mut add = |side: &dyn Source, namespace: &Namespace| -> Result<()> {
+    let plan = |side: &dyn Source, namespace: &Namespace| -> Result<Vec<Window>> {
         let partitions = plan_or_nothing(side, &Scope::new(namespace, window, filter))?;
-        windows.extend(partitions.into_iter().map(|partition| partition.window));
-        Ok(())
+        Ok(partitions.into_iter().map(|partition| partition.window).collect())
     };
-    if !pair.source_lacks {
-        add(source, &pair.source.namespace)?;
-    }
-    if let Some(destination) = destination {
-        add(destination, &pair.destination)?;
+    let (mut units, mut windows) = (Vec::new(), Vec::new());
+    let sides = [
+        Some((source, &pair.source.namespace)).filter(|_| !pair.source_lacks),
+        destination.map(|destination| (destination, &pair.destination)),
+    ];
+    for (side, namespace) in sides.into_iter().flatten() {
+        let planned = plan(side, namespace)?;
+        match side.digest_file() {
+            None => windows.extend(planned),
+            Some(_) if units.is_empty() => units = planned,
+            Some(_) => units = around(units, planned),
+        }
     }
     windows.sort_unstable();
     windows.dedup();
+    let cells = grid.cells(&windows, window)?;
+    let held = |side: &dyn Source| side.digest_file().is_some();
+    let windows = match held(source) || destination.is_some_and(held) {
+        true => around(units, by_whole_hours(cells, window)),
+        false => cells,
+    };
     let unit = |window| Unit {
         source: pair.source.namespace.clone(),
         source_lacks: pair.source_lacks,
         destination: pair.destination.clone(),
         window,
     };
-    Ok(grid.cells(&windows, window)?.into_iter().map(unit).collect())
+    Ok(windows.into_iter().map(unit).collect())
+}
+
+/// The same time, divided so that no hour is in two windows. Windows are in order and do not overlap,
+/// before and after.
+#[must_use]
+pub fn by_whole_hours(windows: Vec<Window>, scope: Window) -> Vec<Window> {
+    let mut whole: Vec<Window> = Vec::with_capacity(windows.len());
+    for window in windows {
+        let begin = whole.last().map_or(scope.start, |last| last.end);
+        let rest = Window { start: begin, end: scope.end };
+        whole.extend(whole_hours(window).intersect(rest));
+    }
+    whole
+}
+
+/// Windows, and the parts of others that lie outside of them, in order.
+fn around(windows: Vec<Window>, others: Vec<Window>) -> Vec<Window> {
+    let mut all = Vec::with_capacity(windows.len() + others.len());
+    let mut known = windows.iter().peekable();
+    for mut other in others {
+        while known.next_if(|window| window.end <= other.start).is_some() {}
+        let mut meeting = known.clone();
+        while let Some(window) = meeting.next_if(|window| window.start < other.end) {
+            let before = Window { start: other.start, end: window.start };
+            all.extend((!before.is_empty()).then_some(before));
+            other.start = window.end;
+        }
+        all.extend((!other.is_empty()).then_some(other));
+    }
+    all.extend(windows);
+    all.sort_unstable();
+    all
+}
+
+/// The pairs, each cut to the windows in which both sides can speak of it: a digest file knows what it
+/// was made of and nothing else. Returns also what is left out, for people.
+#[must_use]
+pub fn covered(pairs: Vec<Pair>, files: [Option<&DigestFile>; 2]) -> (Vec<Pair>, Vec<String>) {
+    let (mut covered, mut left_out) = (Vec::new(), Vec::new());
+    for pair in pairs {
+        let sides = files.into_iter().zip([&pair.source.namespace, &pair.destination]);
+        let known: Vec<(&DigestFile, Vec<Window>)> = sides
+            .filter_map(|(file, namespace)| Some((file?, file?.coverage(namespace))))
+            .collect();
+        let mut windows = vec![pair.window];
+        for (file, known) in &known {
+            let before = windows.clone();
+            windows = common(&windows, known);
+            if windows != before && !pair.window.is_empty() {
+                let (namespace, file) = (&pair.source.namespace, file.path().display());
+                left_out.push(match windows.is_empty() {
+                    true => format!("{namespace}: {file} was not made of it"),
+                    false => format!("the times of {namespace} that {file} was not made of"),
+                });
+            }
+        }
+        let spans: Vec<&[Window]> = known.iter().map(|(_, known)| &known[..]).collect();
+        let whole = windows.into_iter().map(|window| uncut(window, &spans));
+        covered.extend(
+            whole.filter(|window| !window.is_empty()).map(|window| Pair { window, ..pair.clone() }),
+        );
+    }
+    (covered, left_out)
+}
+
+/// What windows of both lists have in common.
+fn common(windows: &[Window], known: &[Window]) -> Vec<Window> {
+    let both = |window: &Window| -> Vec<Window> {
+        known.iter().filter_map(|known| window.intersect(*known)).collect()
+    };
+    windows.iter().flat_map(both).collect()
+}
+
+/// A window without the hours at its ends of which only one of several digests ends where it does: the
+/// others know those hours as a whole.
+fn uncut(window: Window, digests: &[&[Window]]) -> Window {
+    let Window { mut start, mut end } = window;
+    if start.rem_euclid(HOUR) != 0
+        && !digests.iter().all(|spans| spans.iter().any(|span| span.start == start))
+    {
+        start = whole_hours(Window { start: start - 1, end: start }).end;
+    }
+    if end.rem_euclid(HOUR) != 0
+        && !digests.iter().all(|spans| spans.iter().any(|span| span.end == end))
+    {
+        end = end.div_euclid(HOUR).saturating_mul(HOUR);
+    }
+    Window { start, end }
 }
 
 #[cfg(test)]
@@ -166,6 +267,54 @@ mod tests {
         let target = Target { database: Some("b".into()), retention_policy: None };
         let mapped = pairs(vec![held("a", "x")], &target, Window::ALL).unwrap();
         assert_eq!(mapped[0].destination, held("b", "x").namespace);
+    }
+
+    fn windows(bounds: &[(i64, i64)]) -> Vec<Window> {
+        bounds.iter().map(|(start, end)| Window { start: *start, end: *end }).collect()
+    }
+
+    #[test]
+    fn an_hour_is_never_in_two_windows() {
+        let half = HOUR / 2;
+        let cut = |bounds: &[(i64, i64)], scope: (i64, i64)| {
+            let bounds: Vec<_> = bounds.iter().map(|(a, b)| (a * half, b * half)).collect();
+            let scope = Window { start: scope.0 * half, end: scope.1 * half };
+            let whole = by_whole_hours(windows(&bounds), scope);
+            whole.iter().map(|one| (one.start / half, one.end / half)).collect::<Vec<_>>()
+        };
+        assert_eq!(cut(&[(0, 3), (3, 6)], (0, 100)), [(0, 4), (4, 6)]);
+        assert_eq!(cut(&[(1, 3), (8, 9)], (1, 9)), [(1, 4), (8, 9)]);
+        assert_eq!(cut(&[(0, 3), (3, 4), (4, 5)], (0, 100)), [(0, 4), (4, 6)]);
+        assert_eq!(cut(&[(-3, -1)], (-100, 0)), [(-4, 0)]);
+    }
+
+    #[test]
+    fn an_hour_that_one_digest_cuts_and_another_does_not_is_left_out() {
+        let half = HOUR / 2;
+        let spans = |bounds: &[(i64, i64)]| {
+            windows(&bounds.iter().map(|(a, b)| (a * half, b * half)).collect::<Vec<_>>())
+        };
+        let (cut, whole) = (spans(&[(1, 5), (9, 12)]), spans(&[(0, 20)]));
+        let [first, second] = common(&cut, &whole)[..] else { panic!("two windows") };
+        assert_eq!(uncut(first, &[&cut, &whole]), spans(&[(2, 4)])[0]);
+        assert_eq!(uncut(second, &[&cut, &whole]), spans(&[(10, 12)])[0]);
+        assert_eq!(uncut(first, &[&cut, &cut]), first);
+        assert_eq!(uncut(first, &[&cut]), first, "the other side is read");
+    }
+
+    #[test]
+    fn what_lies_around_windows_is_in_others() {
+        let known = windows(&[(10, 20), (20, 30), (50, 60)]);
+        let others = windows(&[(0, 5), (5, 25), (28, 70), (80, 90)]);
+        let expected =
+            windows(&[(0, 5), (5, 10), (10, 20), (20, 30), (30, 50), (50, 60), (60, 70), (80, 90)]);
+        assert_eq!(around(known.clone(), others), expected);
+        assert_eq!(around(known.clone(), Vec::new()), known);
+        assert_eq!(around(Vec::new(), known.clone()), known);
+        assert_eq!(
+            around(known, windows(&[(12, 13), (14, 55)])),
+            windows(&[(10, 20), (20, 30), (30, 50), (50, 60),])
+        );
     }
 
     #[test]

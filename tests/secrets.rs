@@ -91,6 +91,8 @@ fn everything(dir: &Path, server: &str, ca: &[&str], arm: &dyn Fn(Gapless) -> Ga
         run(&["verify", server, "archive", "--report", "v.json"], "text").expect_status(0),
         run(&["inspect", server, "--json"], "json").expect_status(0),
         run(&["digest", server], "text").expect_status(0),
+        run(&["digest", server, "-o", "d.digest", "--end", "2030-01-01"], "json").expect_status(0),
+        run(&["inspect", "d.digest", "--json"], "text").expect_status(0),
         run(&["cat", server], "json").expect_status(0),
     ]
 }

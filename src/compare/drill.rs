@@ -25,8 +25,8 @@ const CELLS_HELD_MAX: u64 = 500_000;
 /// Differences of one measurement that are read again together.
 pub(super) struct Group {
     /// Unescaped; where it is unknown, all are read.
-    measurement: Option<Arc<[u8]>>,
-    window: Window,
+    pub(super) measurement: Option<Arc<[u8]>>,
+    pub(super) window: Window,
     places: Vec<Difference>,
 }
 

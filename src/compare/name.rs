@@ -5,6 +5,7 @@ use super::drill::partitions_of;
 use super::{PlaceFinding, Sides, Unit};
 use crate::digest::cell::{SeriesHash, SeriesHasher};
 use crate::error::Result;
+use crate::line::key;
 use crate::plan::{Filter, Namespace};
 use crate::series::Series;
 use crate::source::Source;
@@ -24,8 +25,11 @@ pub(super) fn places(
     let mut found: HashMap<SeriesHash, Option<Arc<Series>>> = HashMap::new();
     for place in places.iter().filter(|place| place.series.is_none()) {
         if found.insert(place.hash, None).is_none() {
+            // A digest file has the names at hand.
+            let elsewhere =
+                place.counts.destination > 0 && sides.destination.digest_file().is_some();
             let search = Search {
-                at_source: place.counts.source > 0,
+                at_source: place.counts.source > 0 && !elsewhere,
                 measurement: place.measurement.clone(),
                 window: place.window,
             };
@@ -63,6 +67,14 @@ impl Search {
         mut wanted: usize,
         found: &mut HashMap<SeriesHash, Option<Arc<Series>>>,
     ) -> Result<()> {
+        if let Some(file) = side.digest_file() {
+            let mut hashes: Vec<SeriesHash> = found.keys().copied().collect();
+            hashes.sort_unstable();
+            for (hash, key) in file.keys(&hashes)? {
+                found.entry(hash).or_default().get_or_insert_with(|| Arc::new(key::parse(&key)));
+            }
+            return Ok(());
+        }
         let measurement = self.measurement.as_deref();
         for partition in partitions_of(side, measurement, namespace, self.window, filter)? {
             let mut reader = side.open(&partition)?;

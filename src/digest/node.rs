@@ -28,6 +28,25 @@ impl Node {
     pub fn add(&mut self, key: KeyHash, value: ValueHash) {
         *self += Self { cells: 1, keys: key.0, values: value.0 };
     }
+
+    /// True where both are sums over the same cells, whatever their values.
+    #[must_use]
+    pub fn same_keys(&self, other: Self) -> bool {
+        (self.cells, self.keys) == (other.cells, other.keys)
+    }
+
+    /// The sums of what this node holds and `part` does not, where it holds all of that.
+    #[must_use]
+    pub fn less(self, part: Self) -> Self {
+        let lanes = |one: [u64; 2], two: [u64; 2]| {
+            [one[0].wrapping_sub(two[0]), one[1].wrapping_sub(two[1])]
+        };
+        Self {
+            cells: self.cells.wrapping_sub(part.cells),
+            keys: lanes(self.keys, part.keys),
+            values: lanes(self.values, part.values),
+        }
+    }
 }
 
 impl AddAssign for Node {

@@ -48,6 +48,26 @@ impl Leaf {
         self.name.0 & Name::CUT != 0
     }
 
+    /// A leaf whose measurement is not known yet. `hidden` says that queries of a server cannot show
+    /// a series of it.
+    #[must_use]
+    pub fn new(series: SeriesHash, hour: i32, node: Node, hidden: bool) -> Self {
+        let hidden = if hidden { Name::HIDDEN } else { 0 };
+        Self { series, node, hour, name: Name(Name::UNKNOWN | hidden) }
+    }
+
+    /// Hours since 1970.
+    #[must_use]
+    pub fn hour(&self) -> i32 {
+        self.hour
+    }
+
+    /// True where queries of a server cannot show a series of this leaf.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.name.is_hidden()
+    }
+
     /// By what leaves are sorted and matched.
     #[must_use]
     pub fn place(&self) -> Place {
@@ -199,6 +219,22 @@ impl Builder {
             leaf.name.0 |= name.0 & Name::FLAGS;
         }
         self.total += node;
+        Ok(())
+    }
+
+    /// Adds a leaf that was made elsewhere, of a measurement where that is known. Leaves of one place
+    /// are added up.
+    ///
+    /// # Errors
+    /// Where what does not fit in memory cannot be written.
+    pub fn add_leaf(&mut self, leaf: &Leaf, measurement: Option<&[u8]>) -> Result<()> {
+        if self.leaves.len() >= self.leaves_max {
+            self.make_room()?;
+        }
+        let number = measurement.map_or(Name::UNKNOWN, |name| self.names.number(name));
+        let hidden = if leaf.is_hidden() { Name::HIDDEN } else { 0 };
+        self.leaves.push(Leaf { name: Name(number | hidden), ..*leaf });
+        self.total += leaf.node;
         Ok(())
     }
 

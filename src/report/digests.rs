@@ -34,6 +34,9 @@ pub struct Digested {
     pub digest: Digest,
     /// The namespaces, sorted by name.
     pub namespaces: Vec<Namespace>,
+    /// The digest file in which they were saved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved: Option<String>,
 }
 
 /// One namespace.
@@ -96,6 +99,7 @@ pub fn of_digests(
         rejected,
         digest: Digest::of(total),
         namespaces: namespaces.collect(),
+        saved: None,
     }
 }
 
@@ -132,6 +136,9 @@ impl Display for Digested {
         let window = Window { start: self.start, end: self.end };
         if window != Window::ALL {
             writeln!(f, "window {} to {}", format_time(self.start), format_time(self.end))?;
+        }
+        if let Some(file) = &self.saved {
+            writeln!(f, "saved in {file}")?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Verdict and exit status are decided here and nowhere else.
 
 mod accounts;
+pub mod digest_file;
 pub mod digests;
 pub mod inspect;
 pub mod next;
@@ -14,7 +15,7 @@ pub use self::types::{TypeConflict, TypesDealtWith};
 
 use self::text::figure;
 
-use crate::compare::{CellFinding, Class, Counts, OwnedValue, PlaceFinding};
+use crate::compare::{CellFinding, Class, Counts, OwnedValue, PlaceFinding, Proven};
 use crate::copy;
 use crate::digest::node::Node;
 use crate::error::{Error, ErrorKind, Result};
@@ -219,6 +220,9 @@ pub struct Place {
     pub end: i64,
     /// Cells by class.
     pub counts: Counts,
+    /// What the sums prove of cells that a digest file stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proven: Option<Proven>,
 }
 
 /// A cell in which the sides differ.
@@ -301,8 +305,13 @@ pub fn of_verify(context: Context, outcome: verify::Outcome, writable: bool) -> 
     if counts.source == 0 && counts.destination == 0 && context.rejects.rows == 0 {
         reasons.push("the window holds nothing on either side: nothing was compared".into());
     }
-    let verdict = if counts.different() > 0 {
-        reasons.insert(0, format!("the sides differ in {}", cells(counts.different())));
+    let verdict = if counts.different() + counts.unresolved > 0 {
+        if counts.unresolved > 0 {
+            reasons.insert(0, unresolved(counts.unresolved));
+        }
+        if counts.different() > 0 {
+            reasons.insert(0, format!("the sides differ in {}", cells(counts.different())));
+        }
         Verdict::Different
     } else if reasons.is_empty() {
         Verdict::Identical
@@ -311,7 +320,8 @@ pub fn of_verify(context: Context, outcome: verify::Outcome, writable: bool) -> 
     };
     let fill = verdict == Verdict::Different && writable && counts.missing_in_destination > 0;
     let next = fill.then(|| next::rerun(&context.command, "copy", None)).flatten();
-    if verdict == Verdict::Different && counts.missing_in_destination == 0 {
+    let known = counts.missing_in_destination + counts.unresolved;
+    if verdict == Verdict::Different && known == 0 {
         reasons.push("the destination lacks nothing: a copy would send nothing".into());
     }
     build("verify", context, outcome, None, verdict, reasons, next)
@@ -482,11 +492,20 @@ fn incomplete(context: &Context, outcome: &verify::Outcome) -> Vec<String> {
         let what = "in places that changed while they were read: unstable; run again, or set --end";
         reasons.push(format!("{cells} {what}"));
     }
-    let explained = counts.different() + counts.unprovable + counts.unstable > 0;
+    let explained =
+        counts.different() + counts.unresolved + counts.unprovable + counts.unstable > 0;
     if outcome.source != outcome.destination && !explained {
         reasons.push("the digests differ and no cell was found that does: a defect".into());
     }
     reasons
+}
+
+fn unresolved(count: u64) -> String {
+    let cells = cells(count);
+    format!(
+        "the sides differ in places with {cells}, which a digest file cannot tell apart: compare with the \
+         source itself, or a backup of it"
+    )
 }
 
 fn cells(count: u64) -> String {
@@ -572,6 +591,7 @@ fn place(finding: &PlaceFinding) -> Place {
         start: finding.window.start,
         end: finding.window.end,
         counts: finding.counts,
+        proven: finding.proven,
     }
 }
 

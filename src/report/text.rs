@@ -2,7 +2,7 @@
 //! that it is what an operator sees.
 
 use super::{Cell, Forecast, Report, TypeConflict, Verdict};
-use crate::compare::{Class, Counts};
+use crate::compare::{Class, Counts, Proven};
 use crate::copy::Sent;
 use crate::http::Summary;
 use crate::window::{Window, format_time};
@@ -46,7 +46,9 @@ impl Report {
     fn differences(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut shown = 0;
         for place in self.places.iter().take(PLACES_SHOWN) {
-            writeln!(f, "  {}   {}   {}", place.name(), place.window(), classes(place.counts))?;
+            let (name, window) = (place.name(), place.window());
+            let proven = place.proven.map_or_else(String::new, describe_proven);
+            writeln!(f, "  {name}   {window}   {}{proven}", classes(place.counts))?;
             let inside = |cell: &&Cell| {
                 cell.series == place.series
                     && cell.database == place.database
@@ -257,23 +259,38 @@ fn share(counts: Counts, set_aside: u64) -> String {
     format!("{}.{:02} % of {cells} cells", share / 100, share % 100)
 }
 
-fn named(counts: Counts) -> [(&'static str, u64); 5] {
+fn named(counts: Counts) -> [(&'static str, u64); 6] {
     [
         ("missing_in_destination", counts.missing_in_destination),
         ("extra_in_destination", counts.extra_in_destination),
         ("value_changed", counts.value_changed),
         ("type_changed", counts.type_changed),
         ("unstable", counts.unstable),
+        ("unresolved", counts.unresolved),
     ]
 }
 
+/// Every class, but for the one that only digest files bring, where it is empty.
 fn all_classes(counts: Counts) -> String {
-    named(counts).map(|(name, count)| format!("{name} {}", figure(count))).join("   ")
+    let listed =
+        named(counts).into_iter().filter(|(name, count)| *count > 0 || *name != "unresolved");
+    listed.map(|(name, count)| format!("{name} {}", figure(count))).collect::<Vec<_>>().join("   ")
 }
 
 fn classes(counts: Counts) -> String {
     let some = named(counts).into_iter().filter(|(_, count)| *count > 0);
     some.map(|(name, count)| format!("{name} {}", figure(count))).collect::<Vec<_>>().join("   ")
+}
+
+fn describe_proven(proven: Proven) -> String {
+    let at_least = |more: u64, where_| format!("at least {} {where_}", figure(more));
+    let what = match proven {
+        Proven::ValuesDiffer => "the same cells, at least 1 with another value or type".into(),
+        Proven::OtherCells => "as many cells, but other ones".into(),
+        Proven::SourceHasMore(more) => at_least(more, "missing in the destination"),
+        Proven::DestinationHasMore(more) => at_least(more, "extra in the destination"),
+    };
+    format!(" ({what})")
 }
 
 fn describe(cell: &Cell) -> String {

@@ -46,6 +46,8 @@ pub(super) struct Job {
     pub(super) unread: Vec<String>,
     /// Sides whose certificates are not verified.
     insecure: Vec<Role>,
+    /// A digest file stands for a side: nothing may cut an hour.
+    pub(super) whole_hours: bool,
 }
 
 impl Job {
@@ -80,8 +82,17 @@ impl Job {
         let window = settings.window;
         let (not_covered, insecure) = (Vec::new(), Vec::new());
         let unread = Vec::new();
-        let mut job =
-            Self { window, settings, side, rejects, not_covered, expired, insecure, unread };
+        let mut job = Self {
+            window,
+            settings,
+            side,
+            rejects,
+            not_covered,
+            expired,
+            insecure,
+            unread,
+            whole_hours: false,
+        };
         if common.insecure_source {
             job.note_insecure(Role::Source);
         }
@@ -97,7 +108,8 @@ impl Job {
                 .push(format!("what was written after {when}: the backup was begun then"));
         }
         let coverage = job.side.source.coverage();
-        job.narrow(coverage, "what lies outside the source archive's own window");
+        job.narrow(coverage, &outside(Role::Source, &*job.side.source));
+        job.adopt_source()?;
         Ok(job)
     }
 
@@ -126,10 +138,8 @@ impl Job {
         let (role, settings) = (Role::Destination, &self.settings);
         let access = access(sides, role)?;
         let side = open_side(location, access, role, settings, false, &self.rejects, progress)?;
-        self.narrow(
-            side.source.coverage(),
-            "what lies outside the destination archive's own window",
-        );
+        self.narrow(side.source.coverage(), &outside(role, &*side.source));
+        self.adopt(&*side.source, role)?;
         Ok(side)
     }
 
@@ -178,7 +188,7 @@ impl Job {
         self.not_covered.extend(reader.doubts());
     }
 
-    fn narrow(&mut self, coverage: Window, why: &str) {
+    pub(super) fn narrow(&mut self, coverage: Window, why: &str) {
         let empty = Window { start: self.window.start, end: self.window.start };
         let both = self.window.intersect(coverage).unwrap_or(empty);
         if both != self.window {
@@ -233,7 +243,7 @@ impl Job {
         progress: &Meter,
     ) -> Result<()> {
         for pair in pairs.iter_mut().filter(|pair| !pair.source_lacks) {
-            let Some(floor) = floor(pair) else { continue };
+            let Some(floor) = floor(pair).map(|floor| self.floor(floor)) else { continue };
             let below = Window { start: Window::ALL.start, end: floor };
             let Some(below) = below.intersect(pair.window) else { continue };
             let (source, namespace) = (&*self.side.source, &pair.source.namespace);
@@ -379,6 +389,12 @@ impl Job {
             unread: self.side.source.unread().into_iter().chain(self.unread.clone()).collect(),
         })
     }
+}
+
+/// What a side that has a window of its own cannot speak of.
+fn outside(role: Role, side: &dyn Source) -> String {
+    let what = if side.digest_file().is_some() { "digest" } else { "archive" };
+    format!("what lies outside the {role} {what}'s own window")
 }
 
 fn lossy(argument: OsString) -> String {

@@ -1,17 +1,20 @@
 //! Runs a command: opens both sides, divides the work, hands it to the operation, makes the report.
 
+mod digest;
 mod job;
 mod resume;
+mod saved;
+
+pub use self::digest::{digest, export, merge};
 
 use self::job::{Job, access, floor, grid, shard_group};
 use self::resume::Recording;
 use crate::archive::Header;
 use crate::cat;
-use crate::cli::{CatArgs, CopyArgs, ReadArgs, TwoSides, VerifyArgs};
+use crate::cli::{CatArgs, Common, CopyArgs, ReadArgs, TwoSides, VerifyArgs};
 use crate::compare::Unit;
 use crate::conflicts::{self, Policy};
 use crate::copy;
-use crate::digests;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Role;
 use crate::inspect;
@@ -20,7 +23,6 @@ use crate::pipeline::{Progress, Stage};
 use crate::plan::{Grid, Held};
 use crate::progress::Meter;
 use crate::reject::{Rejects, Summary};
-use crate::report::digests::of_digests;
 use crate::report::inspect::of_inspect;
 use crate::report::{self, Printed, Report, Stored, TypesDealtWith};
 use crate::side::{self, DestinationSide, Missing, Writing};
@@ -55,6 +57,8 @@ const IN_FLIGHT_SHARE: usize = 8;
 pub fn copy(arguments: &CopyArgs, stop: &Stop, progress: &Meter) -> Result<Printed> {
     let (source, target) = arguments.sides.locations()?;
     progress.begin("copy", &[("source", &source), ("destination", &target)]);
+    saved::refuse(&source)?;
+    saved::refuse(&target)?;
     let recording = resume::open(arguments, &source, &target, progress)?;
     if let Some(proof) = recording.as_ref().and_then(|recording| recording.proof(&source)) {
         return Ok(proof);
@@ -292,10 +296,11 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     job.admit_insecure_destination(sides, progress);
     let destination = job.open_destination(sides, &target, progress)?;
     let reader = &*destination.source;
+    job.by_whole_hours(Some(reader))?;
     let held = reader.namespaces()?;
     let mut pairs = job.pairs(&target)?;
     units::resolve(&mut pairs, &held)?;
-    if job.settings.namespace.is_empty() {
+    if job.compares_every_namespace(reader) {
         units::add_unpaired(&mut pairs, &held, job.window);
     }
     let settings_differ = side::settings_that_differ(&pairs, &held);
@@ -306,6 +311,7 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
         there.max(floor(pair.source.settings.as_ref(), ours))
     };
     job.leave_out_expired(&mut pairs, kept_from, progress)?;
+    let pairs = job.cover(pairs, reader);
     let units = job.units(&pairs, Some(reader), |pair| Ok(grid(&held, pair)))?;
     if let (Some(ours), Some(theirs)) = job.cells(&pairs, Some(reader)) {
         progress.expect(Stage::Verify, ours + theirs);
@@ -316,7 +322,7 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     let outcome = verify::run(&*job.side.source, reader, &units, jobs, &options, progress)?;
     job.unread = reader.unread();
     job.note_doubts(reader);
-    let writable = matches!(target, Location::Influx(_));
+    let writable = matches!(target, Location::Influx(_)) && job.side.source.digest_file().is_none();
     let report = report::of_verify(job.context(sides, progress)?, outcome, writable);
     Report { settings_differ, ..report }.printed()
 }
@@ -337,7 +343,11 @@ pub struct Listing {
 /// # Errors
 /// Where it could not be carried out.
 pub fn inspect(arguments: &ReadArgs, progress: &Meter) -> Result<Listing> {
-    let (mut job, name) = open_to_read("inspect", arguments, progress)?;
+    let place = (&arguments.common, &*arguments.source);
+    let (mut job, source) = open_to_read("inspect", place, progress)?;
+    if job.side.source.digest_file().is_some() {
+        return digest::inspect(job);
+    }
     let options = inspect::Options {
         window: job.window,
         filter: job.settings.filter.clone(),
@@ -347,36 +357,24 @@ pub fn inspect(arguments: &ReadArgs, progress: &Meter) -> Result<Listing> {
     let facts = inspect::run(&*job.side.source, &job.held()?, &options, progress)?;
     let rejected = job.rejects.finish()?.rows;
     let unread = job.note_unread();
-    let report = of_inspect(name, job.window, job.not_covered, rejected, &facts);
-    let incomplete = rejected > 0 || unread || report.is_empty();
-    Ok(Listing { text: report.to_string(), json: report.json()?, incomplete })
-}
-
-/// Runs `digest`.
-///
-/// # Errors
-/// Where it could not be carried out.
-pub fn digest(arguments: &ReadArgs, progress: &Meter) -> Result<Listing> {
-    let (mut job, name) = open_to_read("digest", arguments, progress)?;
-    let namespaces: Vec<_> = job.held()?.into_iter().map(|held| held.namespace).collect();
-    let (source, filter, jobs) = (&*job.side.source, &job.settings.filter, job.settings.jobs);
-    let digests = digests::run(source, &namespaces, job.window, filter, jobs, progress)?;
-    let rejected = job.rejects.finish()?.rows;
-    let unread = job.note_unread();
-    let report = of_digests(name, job.window, job.not_covered, rejected, digests);
+    let report = of_inspect(source.to_string(), job.window, job.not_covered, rejected, &facts);
     let incomplete = rejected > 0 || unread || report.is_empty();
     Ok(Listing { text: report.to_string(), json: report.json()?, incomplete })
 }
 
 /// Opens the source of a command that only reads it.
-fn open_to_read(command: &str, arguments: &ReadArgs, progress: &Meter) -> Result<(Job, String)> {
-    let source = arguments.common.source(&arguments.source)?;
+fn open_to_read(
+    command: &str,
+    (common, source): (&Common, &str),
+    progress: &Meter,
+) -> Result<(Job, Location)> {
+    let source = common.source(source)?;
     progress.begin(command, &[("source", &source)]);
     side::expect_input(&[&source], progress);
-    let rejects = Rejects::new(arguments.common.reject.clone());
-    let job = Job::open(&arguments.common, &source, rejects, None, progress)?;
+    let rejects = Rejects::new(common.reject.clone());
+    let job = Job::open(common, &source, rejects, None, progress)?;
     progress.stage("read");
-    Ok((job, source.to_string()))
+    Ok((job, source))
 }
 
 /// What `cat` did.
@@ -399,6 +397,7 @@ pub struct Catted {
 pub fn cat(arguments: &CatArgs, progress: &Meter, out: &mut dyn Write) -> Result<Catted> {
     let source = arguments.common.source(&arguments.source)?;
     progress.begin("cat", &[("source", &source)]);
+    saved::refuse(&source)?;
     side::expect_input(&[&source], progress);
     let rejects = Rejects::new(arguments.common.reject.clone());
     let mut job = Job::open(&arguments.common, &source, rejects, None, progress)?;

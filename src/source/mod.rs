@@ -4,12 +4,14 @@
 //! source: a destination is read back through the same code that reads any source.
 
 pub mod archive;
+pub mod digest_file;
 pub mod influx_http;
 pub mod line_file;
 pub mod tsm;
 pub mod typed;
 
 use crate::block::{Block, Column};
+use crate::digest_file::DigestFile;
 use crate::error::{ErrorKind, Result};
 use crate::plan::{Held, Namespace, Partition, Scope};
 use crate::series::Series;
@@ -95,6 +97,12 @@ pub trait Source: Send + Sync {
 
     /// When what it holds was put together, nanoseconds since 1970: what was written later is not in it.
     fn made(&self) -> Option<i64> {
+        None
+    }
+
+    /// The digests that it holds in place of rows. A place that holds some opens no partition: those
+    /// that it plans are the units that were digested.
+    fn digest_file(&self) -> Option<&DigestFile> {
         None
     }
 

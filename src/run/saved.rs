@@ -1,0 +1,140 @@
+//! What a command has to heed where a digest file stands for one of its sides: the filter, the times
+//! and the namespaces that the digests were made of, and hours, which are never cut.
+
+use super::job::Job;
+use crate::digest_file::{FilterEntry, is_digest_file};
+use crate::error::{Error, Result};
+use crate::http::Role;
+use crate::location::Location;
+use crate::source::Source;
+use crate::units::{self, Pair};
+use crate::window::{HOUR, Window, format_time};
+
+/// Refuses a digest file where rows are needed.
+pub(super) fn refuse(location: &Location) -> Result<()> {
+    match location {
+        Location::Path(path) if is_digest_file(path)? => Err(Error::usage(format!(
+            "{location} is a digest file: it holds digests and no rows, and nothing can be copied \
+             from it, into it, or written out of it"
+        ))
+        .with_next("compare it by gapless verify, or name the source that it was made of")),
+        _ => Ok(()),
+    }
+}
+
+impl Job {
+    /// Heeds what the source was digested of, if it is a digest file.
+    pub(super) fn adopt_source(&mut self) -> Result<()> {
+        let Some(file) = self.side.source.digest_file() else { return Ok(()) };
+        let (contents, path) = (file.contents().clone(), file.path().to_owned());
+        self.adopt_filter(&contents.filter, &path.display().to_string())?;
+        self.whole_hours = true;
+        self.note(Role::Source, &contents);
+        Ok(())
+    }
+
+    /// Heeds what the other side was digested of, if it is a digest file.
+    pub(super) fn adopt(&mut self, side: &dyn Source, role: Role) -> Result<()> {
+        let Some(file) = side.digest_file() else { return Ok(()) };
+        let asked = FilterEntry::from(&self.settings.filter);
+        if self.side.source.digest_file().is_some() && asked != file.contents().filter {
+            let name = file.path().display().to_string();
+            return Err(other_filter(&name, &file.contents().filter, &asked));
+        }
+        self.adopt_filter(&file.contents().filter, &file.path().display().to_string())?;
+        self.whole_hours = true;
+        self.note(role, file.contents());
+        Ok(())
+    }
+
+    /// Takes the filter of a digest file, or refuses another.
+    fn adopt_filter(&mut self, filter: &FilterEntry, name: &str) -> Result<()> {
+        let asked = FilterEntry::from(&self.settings.filter);
+        if asked == *filter {
+            return Ok(());
+        }
+        if asked != FilterEntry::default() {
+            return Err(other_filter(name, filter, &asked));
+        }
+        self.settings.filter = filter.filter();
+        self.not_covered.push(format!("series other than those of {}: {name}", filter.options()));
+        Ok(())
+    }
+
+    /// Says what the digests were made of, and what was left out then.
+    fn note(&mut self, role: Role, contents: &crate::digest_file::Contents) {
+        for origin in &contents.origins {
+            let made = format_time(origin.made);
+            let what = format!("what was written to {} after {made}", origin.source);
+            self.not_covered.push(format!("{what}: the {role}'s digest was made then"));
+        }
+        let remarks = contents.not_covered.iter();
+        self.not_covered.extend(remarks.map(|remark| format!("{remark} (the {role}'s digest)")));
+    }
+
+    /// Leaves out the hours that the window cuts, or refuses where they were asked for.
+    pub(super) fn by_whole_hours(&mut self, destination: Option<&dyn Source>) -> Result<()> {
+        if !self.whole_hours || self.window.is_empty() {
+            return Ok(());
+        }
+        let cuts = |time: i64| {
+            let ends = |window: Window| [window.start, window.end].contains(&time);
+            let mut sides = [Some(&*self.side.source), destination].into_iter().flatten();
+            let free = sides.all(|side| side.digest_file().is_none() || ends(side.coverage()));
+            time.rem_euclid(HOUR) != 0 && !free && !ends(Window::ALL)
+        };
+        let Window { start, end } = self.window;
+        let (cuts_start, cuts_end) = (cuts(start), cuts(end));
+        for (given, cut, time) in [
+            (self.settings.start_given && start == self.settings.window.start, cuts_start, start),
+            (self.settings.end_given && end == self.settings.window.end, cuts_end, end),
+        ] {
+            if given && cut {
+                let hour = format_time(time.div_euclid(HOUR).saturating_mul(HOUR));
+                let time = format_time(time);
+                return Err(Error::usage(format!(
+                    "{time} cuts an hour, which a digest file knows only as a whole: name a full \
+                     hour, such as {hour}"
+                )));
+            }
+        }
+        let first = if cuts_start { self.floor(start) } else { start };
+        let last = if cuts_end { end.div_euclid(HOUR).saturating_mul(HOUR) } else { end };
+        let whole = Window { start: first, end: last.max(first) };
+        self.narrow(whole, "what lies outside of whole hours");
+        Ok(())
+    }
+
+    /// A time before which nothing is compared: a full hour, where hours are not to be cut.
+    pub(super) fn floor(&self, time: i64) -> i64 {
+        let rest = time.rem_euclid(HOUR);
+        if self.whole_hours && rest != 0 { time.saturating_add(HOUR - rest) } else { time }
+    }
+
+    /// Cuts the pairs to the times that digest files can speak of, and says what that leaves out.
+    pub(super) fn cover(&mut self, pairs: Vec<Pair>, destination: &dyn Source) -> Vec<Pair> {
+        let files = [self.side.source.digest_file(), destination.digest_file()];
+        let (pairs, left_out) = units::covered(pairs, files);
+        self.not_covered.extend(left_out);
+        pairs
+    }
+
+    /// True where a namespace of the destination that the source has not is a difference: everything
+    /// was asked for, and a digest file was made of everything.
+    pub(super) fn compares_every_namespace(&self, destination: &dyn Source) -> bool {
+        let every = |side: &dyn Source| {
+            side.digest_file().is_none_or(|file| !file.contents().every_namespace.is_empty())
+        };
+        self.settings.namespace.is_empty() && every(&*self.side.source) && every(destination)
+    }
+}
+
+fn other_filter(name: &str, made: &FilterEntry, asked: &FilterEntry) -> Error {
+    let series = |filter: &FilterEntry| match filter.options() {
+        every if every.is_empty() => "every series".into(),
+        some => format!("the series of {some}"),
+    };
+    let (made, asked) = (series(made), series(asked));
+    Error::usage(format!("{name} is a digest of {made}; asked for: {asked}"))
+        .with_next("name the same --measurement, --tag and --exclude as when it was made, or none")
+}
