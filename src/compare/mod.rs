@@ -7,6 +7,7 @@
 //! sides and the cells are told apart. Nothing here knows what will be done with the answer.
 
 mod drill;
+mod gone;
 mod name;
 mod sums;
 
@@ -181,9 +182,9 @@ pub struct CellFinding {
     pub time: i64,
     /// How it differs.
     pub class: Class,
-    /// The source's value.
+    /// The source's value; that of a digest file is not known.
     pub source: Option<OwnedValue>,
-    /// The destination's value.
+    /// The destination's value, likewise.
     pub destination: Option<OwnedValue>,
 }
 
