@@ -291,6 +291,44 @@ fn what_queries_cannot_show_is_unprovable_in_a_digest_too() {
 }
 
 #[test]
+fn shard_groups_that_cut_hours_are_digested_by_whole_hours() {
+    let place = Place::new();
+    let server = Influxd::start();
+    server
+        .query("CREATE DATABASE db WITH DURATION INF REPLICATION 1 SHARD DURATION 90m NAME narrow");
+    let one_day: String =
+        rows().lines().take(48 * 6).fold(String::new(), |all, row| all + row + "\n");
+    server.write("db", &one_day);
+    let line = place.path("in.lp");
+    fs::write(
+        &line,
+        format!("# DML\n# CONTEXT-DATABASE: db\n# CONTEXT-RETENTION-POLICY: narrow\n{one_day}"),
+    )
+    .unwrap();
+    let (http, end) = (server.location("db"), ["--end", "2030-01-01"]);
+    let files = server.data_dir().to_str().unwrap().to_owned();
+    let digests = [
+        place.save(&http, "http", &end),
+        place.save(&files, "files", &end),
+        place.save(&line, "line", &["--db", "db"]),
+    ];
+    for one in &digests {
+        for other in digests.iter().chain([&http, &files, &line]).filter(|other| *other != one) {
+            for (source, destination) in [(one, other), (other, one)] {
+                let report = verify(source, destination, 0);
+                assert_eq!(report["counts"]["matched"], 48 * 3 * 5, "{source} {destination}");
+            }
+        }
+    }
+    // What is added outside of every unit is seen.
+    server.write("db", format!("cpu,host=a usage=1 {}", START + 100 * 24 * HOUR));
+    for digest in &digests {
+        assert_eq!(verify(digest, &http, 1)["counts"]["extra_in_destination"], 1);
+        assert_eq!(verify(&http, digest, 1)["counts"]["missing_in_destination"], 1);
+    }
+}
+
+#[test]
 fn merged_files_hold_what_one_of_the_whole_would() {
     let place = Place::new();
     let source = place.path("in.lp");
