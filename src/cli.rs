@@ -31,8 +31,8 @@ Locations:
   DIR                                         a gapless archive, an InfluxDB 1.x data directory, or
                                               a portable or older backup of one; parts elsewhere:
                                               --meta-dir DIR --wal-dir DIR
-  FILE                                        a digest file (gapless digest SOURCE -o FILE): a side of
-                                              verify, also inspected and digested
+  FILE                                        a digest file (gapless digest SOURCE -o FILE): for
+                                              verify on either side, inspect and digest
   influxdb://[USER@]HOST[:PORT][/DB[/RP]]     InfluxDB 1.x over HTTP (influxdbs:// over HTTPS);
                                               HOST[:PORT],HOST[:PORT] are nodes of one cluster
   influxdb-snapshot://HOST[:8088][/DB[/RP]]   its snapshot port (read only, no encryption)
@@ -242,7 +242,7 @@ pub struct ReadArgs {
     pub json: bool,
 }
 
-/// Arguments of `digest`. A source that is called merge is written ./merge.
+/// Arguments of `digest`.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -253,7 +253,7 @@ pub struct DigestArgs {
     /// What to do with digest files.
     #[command(subcommand)]
     pub files: Option<DigestFiles>,
-    /// Where the data come from, or a digest file
+    /// Where the data come from, or a digest file; a file that is called merge is written ./merge
     #[arg(required = true)]
     pub source: Option<String>,
     /// Arguments that every command has.

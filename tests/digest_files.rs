@@ -151,6 +151,12 @@ fn what_changed_since_is_found_to_series_and_hour_and_a_single_cell_by_name() {
         .write("db", format!("mem,host=a free=3 {}\nmem,host=a free=-1 {}\n", both + 7, both + 1));
     execute(&format!("DELETE FROM mem WHERE host = 'a' AND time = {}", moved + 1));
     server.write("db", format!("mem,host=a free=3 {}", moved + 7));
+    // And an hour of which nothing is left but another cell.
+    let lost = START + 17 * HOUR;
+    for time in [lost, lost + 30 * MINUTE] {
+        execute(&format!("DELETE FROM cpu WHERE host = 'a' AND time = {time}"));
+    }
+    server.write("db", format!("cpu,host=a usage=3 {}", lost + 7));
     server.write("db", format!("cpu,host=c usage=1.5,count=1i {row}\nmem,host=c free=2 {cell}\n"));
     server.write(
         "db",
@@ -164,10 +170,10 @@ fn what_changed_since_is_found_to_series_and_hour_and_a_single_cell_by_name() {
         assert_eq!(report["verdict"], "different");
         let counts = &report["counts"];
         assert_eq!(counts[extra], 2 + 1 + 1 + 1 + 1, "{counts}");
-        assert_eq!(counts["unresolved"], 8 + 8 + 2 + 2, "{counts}");
+        assert_eq!(counts["unresolved"], 8 + 4 + 2 + 2 + 8, "{counts}");
         let other =
             if extra.starts_with('m') { "extra_in_destination" } else { "missing_in_destination" };
-        assert_eq!(counts[other], 0);
+        assert_eq!(counts[other], 4);
         let places = report["places"].as_array().unwrap();
         let found: Vec<(&str, i64, String)> = places
             .iter()
@@ -179,7 +185,8 @@ fn what_changed_since_is_found_to_series_and_hour_and_a_single_cell_by_name() {
         let has_more = if extra.starts_with('m') { "destination" } else { "source" };
         let expected = [
             ("cpu,host=a", 3, "\"values_differ\"".to_owned()),
-            ("cpu,host=b", 5, format!("{{\"{has_more}_has_more\":4}}")),
+            ("cpu,host=a", 17, format!("{{\"{has_more}_has_more\":7}}")),
+            ("cpu,host=b", 5, "\"same_cells\"".to_owned()),
             ("cpu,host=c", 7, "null".to_owned()),
             ("extra", 99 * 24, "null".to_owned()),
             ("mem,host=a", 11, "\"values_differ\"".to_owned()),
@@ -194,21 +201,27 @@ fn what_changed_since_is_found_to_series_and_hour_and_a_single_cell_by_name() {
             .iter()
             .map(|cell| (cell["time"].as_i64().unwrap(), cell["field"].as_str().unwrap()))
             .collect();
-        assert_eq!(named, [(row, "count"), (row, "usage"), (both + 7, "free"), (cell, "free")]);
+        let fields = ["count", "note", "up", "usage"].map(|field| (gone, field));
+        let added = [(row, "count"), (row, "usage"), (both + 7, "free"), (cell, "free")];
+        assert_eq!(named, [&fields[..], &added].concat());
     }
     let text = gapless(["verify", &file, &location]).run().expect_status(1);
-    let text = text.expect_out("DIFFERENT").expect_out("unresolved 20");
+    let text = text.expect_out("DIFFERENT").expect_out("unresolved 24");
     let text = text.expect_out("cpu,host=a   2020-07-19T03:00:00Z to 2020-07-19T04:00:00Z");
     let text = text.expect_out("(the same cells, at least 1 with another value or type)");
-    text.expect_out("at least 4 missing in the destination").expect_nowhere("next: gapless copy");
+    let text = text.expect_out("at least 7 missing in the destination");
+    let text =
+        text.expect_out("usage at 2020-07-19T05:30:00Z: missing_in_destination, with a value");
+    let text = text.expect_out("the others are the same cells, their values are not compared");
+    text.expect_nowhere("next: gapless copy");
 
     // The same against another file, when the server is gone.
     let after = place.save(&location, "after.digest", &["--end", "2030-01-01"]);
     drop(server);
     let report = verify(&file, &after, 1);
     assert_eq!(report["counts"]["extra_in_destination"], 1 + 1);
-    assert_eq!(report["places"][2]["proven"]["destination_has_more"], 2);
-    assert_eq!(report["places"][2]["series"], "cpu,host=c");
+    assert_eq!(report["places"][3]["proven"]["destination_has_more"], 2);
+    assert_eq!(report["places"][3]["series"], "cpu,host=c");
 }
 
 #[test]
@@ -275,6 +288,44 @@ fn what_queries_cannot_show_is_unprovable_in_a_digest_too() {
     let output = place.path("merged");
     let merge = gapless(["digest", "merge", &stored, &shown, "-o", &output]).run();
     merge.expect_status(4).expect_err("one by queries and one of stored files");
+}
+
+#[test]
+fn shard_groups_that_cut_hours_are_digested_by_whole_hours() {
+    let place = Place::new();
+    let server = Influxd::start();
+    server
+        .query("CREATE DATABASE db WITH DURATION INF REPLICATION 1 SHARD DURATION 90m NAME narrow");
+    let one_day: String =
+        rows().lines().take(48 * 6).fold(String::new(), |all, row| all + row + "\n");
+    server.write("db", &one_day);
+    let line = place.path("in.lp");
+    fs::write(
+        &line,
+        format!("# DML\n# CONTEXT-DATABASE: db\n# CONTEXT-RETENTION-POLICY: narrow\n{one_day}"),
+    )
+    .unwrap();
+    let (http, end) = (server.location("db"), ["--end", "2030-01-01"]);
+    let files = server.data_dir().to_str().unwrap().to_owned();
+    let digests = [
+        place.save(&http, "http", &end),
+        place.save(&files, "files", &end),
+        place.save(&line, "line", &["--db", "db"]),
+    ];
+    for one in &digests {
+        for other in digests.iter().chain([&http, &files, &line]).filter(|other| *other != one) {
+            for (source, destination) in [(one, other), (other, one)] {
+                let report = verify(source, destination, 0);
+                assert_eq!(report["counts"]["matched"], 48 * 3 * 5, "{source} {destination}");
+            }
+        }
+    }
+    // What is added outside of every unit is seen.
+    server.write("db", format!("cpu,host=a usage=1 {}", START + 100 * 24 * HOUR));
+    for digest in &digests {
+        assert_eq!(verify(digest, &http, 1)["counts"]["extra_in_destination"], 1);
+        assert_eq!(verify(&http, digest, 1)["counts"]["missing_in_destination"], 1);
+    }
 }
 
 #[test]

@@ -211,6 +211,29 @@ fn a_report_is_whole_or_not_there() {
     });
 }
 
+#[test]
+fn a_digest_file_is_whole_or_not_there() {
+    assert_survives(&Case {
+        name: "digest file",
+        arguments: &["digest", "-", "-o", "out"],
+        path: "DIR",
+        kinds: REPLACED,
+        status: 0,
+        names: "out",
+        next: each,
+        input: rows,
+        check: |dir, ran, case| {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                assert_eq!(path.file_name().unwrap(), "out", "{}", ran.describe());
+                Gapless::new(["inspect", "out", "--quiet"]).dir(dir).run().expect_status(0);
+                std::fs::remove_file(path).unwrap();
+            }
+            run(dir, case).run().expect_status(0).expect_out("saved in out");
+        },
+    });
+}
+
 /// More than the memory that is given.
 fn many_rows() -> String {
     let row = |at: u64| {

@@ -16,6 +16,8 @@ pub struct Builder {
     pub(super) block: Block,
     /// Bytes of strings.
     pub(super) bytes: usize,
+    /// Columns of an earlier block, without values: their memory serves the next.
+    spare: Vec<Column>,
 }
 
 impl Builder {
@@ -50,9 +52,27 @@ impl Builder {
         let known =
             columns.iter().position(|one| one.field_type() == field_type && one.field == *field);
         known.unwrap_or_else(|| {
-            columns.push(Column::new(Arc::clone(field), field_type, 0));
+            let spare = self.spare.iter().rposition(|spare| spare.field_type() == field_type);
+            let column = match spare.map(|at| self.spare.swap_remove(at)) {
+                Some(spare) => Column { field: Arc::clone(field), ..spare },
+                None => Column::new(Arc::clone(field), field_type, 0),
+            };
+            columns.push(column);
             columns.len() - 1
         })
+    }
+
+    /// Takes back a block that is no longer needed, for its memory.
+    pub fn recycle(&mut self, block: Block) {
+        let Block { mut series, mut starts, mut times, columns } = block;
+        if self.block.rows() == 0 && self.block.columns.is_empty() {
+            series.clear();
+            starts.clear();
+            times.clear();
+            self.block = Block { series, starts, times, columns: Vec::new() };
+        }
+        self.spare = columns;
+        self.spare.iter_mut().for_each(Column::clear);
     }
 
     /// Puts a value into a column of the row at hand, one value a row. A column that gets none is

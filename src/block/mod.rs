@@ -270,6 +270,21 @@ impl Column {
         self.present.set(row);
     }
 
+    /// Forgets all values and keeps their memory.
+    fn clear(&mut self) {
+        self.present.0.clear();
+        match &mut self.values {
+            Values::Float(values) => values.clear(),
+            Values::Integer(values) => values.clear(),
+            Values::Unsigned(values) => values.clear(),
+            Values::Boolean(values) => values.clear(),
+            Values::String { ends, bytes } => {
+                ends.clear();
+                bytes.clear();
+            }
+        }
+    }
+
     /// Gives the column `rows` rows, the new ones absent.
     fn fill(&mut self, rows: usize) {
         match &mut self.values {

@@ -77,6 +77,11 @@ pub(super) fn groups(differences: Vec<BothSides<'_>>, sides: Sides<'_>) -> Vec<G
 }
 
 impl Group {
+    /// The places.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        self.places.iter().map(|difference| difference.place)
+    }
+
     /// The window in pieces that each hold about as many cells as may be held at once: a single
     /// hour of one series can hold more.
     fn slices(&self, window: Window) -> impl Iterator<Item = Window> + use<> {

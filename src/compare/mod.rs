@@ -4,9 +4,12 @@
 //! and hour; the sets are merge-joined, one range of series hashes after the other, so that memory
 //! stays bounded however many series there are. Where a place is missing on one side, its cells are
 //! counted without a further look; where both hold something else, that place is read again on both
-//! sides and the cells are told apart. Nothing here knows what will be done with the answer.
+//! sides and the cells are told apart. Where a digest file stands for a side, nothing can be read again
+//! there: what the sums prove of such a place is said instead. Nothing here knows what will be done with
+//! the answer.
 
 mod drill;
+mod gone;
 mod name;
 mod sums;
 
@@ -181,9 +184,9 @@ pub struct CellFinding {
     pub time: i64,
     /// How it differs.
     pub class: Class,
-    /// The source's value.
+    /// The source's value; that of a digest file is not known.
     pub source: Option<OwnedValue>,
-    /// The destination's value.
+    /// The destination's value, likewise.
     pub destination: Option<OwnedValue>,
 }
 

@@ -29,6 +29,11 @@ impl Node {
         *self += Self { cells: 1, keys: key.0, values: value.0 };
     }
 
+    /// Adds the place of a cell whose value is not known: the sum of values is then of no use.
+    pub fn add_key(&mut self, key: KeyHash) {
+        *self += Self { cells: 1, keys: key.0, values: [0; 2] };
+    }
+
     /// True where both are sums over the same cells, whatever their values.
     #[must_use]
     pub fn same_keys(&self, other: Self) -> bool {

@@ -286,6 +286,7 @@ fn describe_proven(proven: Proven) -> String {
     let at_least = |more: u64, where_| format!("at least {} {where_}", figure(more));
     let what = match proven {
         Proven::ValuesDiffer => "the same cells, at least 1 with another value or type".into(),
+        Proven::SameCells => "the others are the same cells, their values are not compared".into(),
         Proven::OtherCells => "as many cells, but other ones".into(),
         Proven::SourceHasMore(more) => at_least(more, "missing in the destination"),
         Proven::DestinationHasMore(more) => at_least(more, "extra in the destination"),
@@ -304,6 +305,9 @@ fn describe(cell: &Cell) -> String {
         Class::TypeChanged => "type_changed",
     };
     let time = format_time(cell.time);
+    if cell.source.is_none() && cell.destination.is_none() {
+        return format!("{} at {time}: {class}, with a value that is not known", cell.field);
+    }
     format!("{} at {time}: {class}: source {source}, destination {destination}", cell.field)
 }
 

@@ -134,6 +134,9 @@ pub trait Reader {
     /// # Errors
     /// Where bytes cannot be read or understood: what was read so far is then incomplete.
     fn next_block(&mut self) -> Result<Option<Block>>;
+
+    /// Takes back a block that is no longer needed: its memory may serve the next.
+    fn recycle(&mut self, _block: Block) {}
 }
 
 /// The partitions of a scope; none where the namespace does not exist: what two sides are compared
@@ -161,6 +164,7 @@ pub fn for_each_block(
         let mut reader = side.open(partition)?;
         while let Some(block) = reader.next_block()? {
             each(&block)?;
+            reader.recycle(block);
         }
     }
     Ok(())

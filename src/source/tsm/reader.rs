@@ -146,6 +146,10 @@ impl ShardReader {
 }
 
 impl Reader for ShardReader {
+    fn recycle(&mut self, block: Block) {
+        self.builder.recycle(block);
+    }
+
     fn next_block(&mut self) -> Result<Option<Block>> {
         while let Some(from) = self.next.take() {
             let (block, next) = self.fill(from)?;
