@@ -14,6 +14,7 @@ use crate::spill::Place;
 use crate::window::{Window, parse_time};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Moves time-windowed data between line-protocol databases and proves that nothing was lost.
 #[derive(Debug, Parser)]
@@ -217,6 +218,37 @@ pub struct VerifyArgs {
     /// Both sides.
     #[command(flatten)]
     pub sides: TwoSides,
+    /// Read what differs again after these pauses, where a side takes writes: what agrees by then was
+    /// on its way, what stays is a difference; none: judge what is read first
+    #[arg(long, value_name = "PAUSES", default_value = "5s,15s,45s,135s,405s")]
+    pub recheck: String,
+}
+
+/// Longest pause, and most of them, before differences are read again.
+const PAUSE_MAX: Duration = Duration::from_secs(24 * 3_600);
+const PAUSES_MAX: usize = 100;
+
+impl VerifyArgs {
+    /// The pauses before differences are read again.
+    ///
+    /// # Errors
+    /// A usage error for what is no list of durations.
+    pub fn pauses(&self) -> Result<Vec<Duration>> {
+        if self.recheck == "none" {
+            return Ok(Vec::new());
+        }
+        let pause = |text: &str| {
+            let pause: jiff::SignedDuration = text.trim().parse().ok()?;
+            Duration::try_from(pause).ok().filter(|pause| *pause <= PAUSE_MAX)
+        };
+        let pauses: Option<Vec<Duration>> = self.recheck.split(',').map(pause).collect();
+        pauses.filter(|pauses| pauses.len() <= PAUSES_MAX).ok_or_else(|| {
+            Error::usage(format!(
+                "{:?} are no pauses: write --recheck 5s,15s,1m30s, or none",
+                self.recheck
+            ))
+        })
+    }
 }
 
 /// Arguments of `cat`.

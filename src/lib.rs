@@ -88,6 +88,14 @@
 //! passes for identical. *Different* always rests on a difference that was proven; where a digest file
 //! stands for a side, the cells of a place that differs may stay unresolved.
 //!
+//! # Sides that take writes
+//!
+//! No two servers are read at one moment. Nothing newer than the horizon is judged: the earlier of both
+//! clocks less a lag. What differs is read again after growing pauses, on both sides, and only these
+//! hours ([`compare::recheck`]): what agrees then was on its way; what both sides still hold as before is
+//! a difference, and is told apart; what never comes to rest is counted as unstable and blocks the
+//! verdict. What retention policies reached meanwhile is counted as expired.
+//!
 //! # Errors
 //!
 //! A difference is a finding in a report. An [`error::Error`] says that something could not be done,

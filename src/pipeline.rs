@@ -81,10 +81,10 @@ impl Progress for () {
 ///
 /// # Errors
 /// The first error of any item; items that were not begun by then are left out.
-pub fn for_each<T: Sync>(
+pub fn for_each<'i, T: Sync>(
     jobs: usize,
-    items: &[T],
-    work: impl Fn(&T) -> Result<()> + Sync,
+    items: &'i [T],
+    work: impl Fn(&'i T) -> Result<()> + Sync,
 ) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);

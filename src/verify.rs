@@ -1,13 +1,17 @@
-//! `verify`: compares two sides unit by unit and changes neither.
+//! `verify`: compares two sides unit by unit and changes neither. Where a side takes writes, what differs
+//! is read again before it is called a difference ([`recheck`]).
 
+use crate::compare::recheck::{self, Pending};
 use crate::compare::{
-    self, CellFinding, Counts, Digest, Findings, Options, PlaceFinding, Sides, Unit,
+    self, CellFinding, Counts, Digest, Findings, Options, PlaceFinding, ReadAgain, Sides, Unit,
 };
 use crate::digest::node::Node;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::pipeline::{self, Progress, Stage};
 use crate::source::Source;
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::stop;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What a comparison of all units found.
 #[derive(Debug, Default)]
@@ -24,6 +28,8 @@ pub struct Outcome {
     pub destination: Node,
     /// Units compared.
     pub units: u64,
+    /// What was read again, to tell cells apart or because a side takes writes.
+    pub read_again: ReadAgain,
 }
 
 impl Outcome {
@@ -33,12 +39,50 @@ impl Outcome {
         self.source += findings.source;
         self.destination += findings.destination;
         self.units += 1;
+        self.detail(findings, findings_max);
+    }
+
+    /// Adds what was found of places that are in the totals already.
+    fn add_settled(&mut self, findings: Findings, findings_max: usize) {
+        let counts = Counts { source: 0, destination: 0, ..findings.counts };
+        self.counts += counts;
+        self.detail(findings, findings_max);
+    }
+
+    fn detail(&mut self, findings: Findings, findings_max: usize) {
+        self.read_again += findings.read_again;
         self.places.extend(findings.places);
         self.cells.extend(findings.cells);
         // Sorted before it is cut, so that what is kept does not depend on which unit came first.
         if self.places.len().max(self.cells.len()) > 2 * findings_max {
             sort(&mut self.places, &mut self.cells, findings_max);
         }
+    }
+
+    /// Puts what a place holds now into the totals, for what it held when it was read first.
+    fn now(&mut self, place: &Pending) {
+        let (source, destination) = place.first();
+        self.source = self.source.less(source);
+        self.source += place.source();
+        self.destination = self.destination.less(destination);
+        self.destination += place.destination();
+        (self.counts.source, self.counts.destination) = (self.source.cells, self.destination.cells);
+    }
+
+    fn transient(&mut self, place: &Pending) {
+        self.now(place);
+        self.counts.matched += place.source().cells;
+        self.counts.transient += place.cells();
+    }
+
+    fn expired(&mut self, place: &Pending) {
+        self.now(place);
+        self.counts.expired += place.cells();
+    }
+
+    fn unstable(&mut self, place: &Pending) {
+        self.now(place);
+        self.counts.unstable += place.cells();
     }
 }
 
@@ -53,7 +97,20 @@ pub fn sort(places: &mut Vec<PlaceFinding>, cells: &mut Vec<CellFinding>, findin
     cells.truncate(findings_max);
 }
 
-/// Compares every unit, `jobs` at a time.
+/// How sides that take writes are compared: places that differ are read again before they are judged.
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "a function does not say what it is")]
+pub struct Live<'a> {
+    /// The pauses before each reading.
+    pub pauses: &'a [Duration],
+    /// The time before which retention policies may have dropped what a unit holds, as it is now.
+    pub floor: &'a (dyn Fn(&Unit) -> Option<i64> + Sync),
+}
+
+/// Places that are read again, over all units; what goes beyond is judged as it is found first.
+const PENDING_MAX: usize = 200_000;
+
+/// Compares every unit, `jobs` at a time; `live` where a side takes writes.
 ///
 /// # Errors
 /// Where a side cannot be read: nothing is then known about it.
@@ -63,14 +120,56 @@ pub fn run(
     units: &[Unit],
     jobs: usize,
     options: &Options,
+    live: Option<Live<'_>>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    let outcome = Mutex::new(Outcome::default());
+    let verify = Verify { source, destination, jobs, options, progress, outcome: Mutex::default() };
     progress.units(units.len());
-    pipeline::for_each(jobs, units, |unit| {
-        progress.done(Stage::Verify, 0, 0);
+    let pending = verify.first(units, live.is_some())?;
+    if let Some(live) = live {
+        verify.again(pending, live)?;
+    }
+    let mut outcome = verify.outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+    sort(&mut outcome.places, &mut outcome.cells, options.findings_max);
+    Ok(outcome)
+}
+
+/// A comparison under way.
+struct Verify<'a> {
+    source: &'a dyn Source,
+    destination: &'a dyn Source,
+    jobs: usize,
+    options: &'a Options,
+    progress: &'a dyn Progress,
+    outcome: Mutex<Outcome>,
+}
+
+/// Units with the places in which they differed when they were read last.
+type ToDo<'a> = Vec<(&'a Unit, Vec<Pending>)>;
+
+impl Verify<'_> {
+    /// Reads every unit once; gives what is to be read again.
+    fn first<'a>(&self, units: &'a [Unit], live: bool) -> Result<ToDo<'a>> {
+        let all = Mutex::new((ToDo::new(), 0_usize));
+        pipeline::for_each(self.jobs, units, |unit| {
+            let room = if live { PENDING_MAX.saturating_sub(lock(&all).1) } else { 0 };
+            let pending = self.unit(unit, room)?;
+            if !pending.is_empty() {
+                let mut all = lock(&all);
+                all.1 += pending.len();
+                all.0.push((unit, pending));
+            }
+            self.progress.unit_done();
+            Ok(())
+        })?;
+        Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    fn unit(&self, unit: &Unit, room: usize) -> Result<Vec<Pending>> {
+        let (source, destination, options) = (self.source, self.destination, self.options);
+        self.progress.done(Stage::Verify, 0, 0);
         let counted = |cells| {
-            progress.done(Stage::Verify, cells, 0);
+            self.progress.done(Stage::Verify, cells, 0);
             Ok(())
         };
         let ours = match unit.source_lacks {
@@ -80,13 +179,62 @@ pub fn run(
         let theirs =
             compare::digest(destination, &unit.destination, unit.window, options, &counted)?;
         let sides = Sides { source, ours: &ours, destination, theirs: &theirs };
-        let findings = compare::compare(sides, unit, options, |_, _| Ok(()))?;
-        let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        outcome.add(findings, options.findings_max);
-        progress.unit_done();
+        let (findings, pending) = match room {
+            0 => (compare::compare(sides, unit, options, |_, _| Ok(()))?, Vec::new()),
+            room => recheck::sift(sides, unit, options, room)?,
+        };
+        lock(&self.outcome).add(findings, options.findings_max);
+        Ok(pending)
+    }
+
+    /// Reads places again after each pause, until nothing is left to be told.
+    fn again(&self, mut todo: ToDo<'_>, live: Live<'_>) -> Result<()> {
+        for pause in live.pauses {
+            if todo.is_empty() {
+                return Ok(());
+            }
+            self.progress.stage("recheck");
+            if !stop::pause(*pause) {
+                return Err(ErrorKind::Interrupted.into());
+            }
+            let moving = Mutex::new(ToDo::new());
+            pipeline::for_each(self.jobs, &todo, |(unit, pending)| {
+                let left = self.settle(unit, pending.clone(), live)?;
+                if !left.is_empty() {
+                    lock(&moving).push((unit, left));
+                }
+                Ok(())
+            })?;
+            todo = moving.into_inner().unwrap_or_else(PoisonError::into_inner);
+        }
+        for place in todo.iter().flat_map(|(_, pending)| pending) {
+            lock(&self.outcome).unstable(place);
+        }
         Ok(())
-    })?;
-    let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-    sort(&mut outcome.places, &mut outcome.cells, options.findings_max);
-    Ok(outcome)
+    }
+
+    /// Reads the places of one unit again and judges those that are settled. Gives the rest.
+    fn settle(&self, unit: &Unit, pending: Vec<Pending>, live: Live<'_>) -> Result<Vec<Pending>> {
+        let (destination, options) = (self.destination, self.options);
+        let source = Some(self.source).filter(|_| !unit.source_lacks);
+        let read = pending.len() as u64;
+        let settled = recheck::settle(source, destination, unit, pending, options)?;
+        let floor = (live.floor)(unit).unwrap_or(i64::MIN);
+        let (expired, confirmed): (Vec<_>, Vec<_>) =
+            settled.confirmed.into_iter().partition(|place| place.window().end <= floor);
+        let (ours, theirs) = recheck::digests_of(&confirmed, options)?;
+        let sides = Sides { source: self.source, ours: &ours, destination, theirs: &theirs };
+        let found = compare::compare(sides, unit, options, |_, _| Ok(()))?;
+        let mut outcome = lock(&self.outcome);
+        outcome.read_again += ReadAgain { places: read, cells: settled.cells_read };
+        settled.transient.iter().for_each(|place| outcome.transient(place));
+        expired.iter().for_each(|place| outcome.expired(place));
+        confirmed.iter().for_each(|place| outcome.now(place));
+        outcome.add_settled(found, options.findings_max);
+        Ok(settled.moving)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@
 //! destination's cells are held while the source's pass by.
 
 use super::{
-    CellFinding, Class, Counts, Findings, Options, OwnedValue, Sides, Unit, hour_window,
+    CellFinding, Class, Counts, Findings, Options, OwnedValue, ReadAgain, Sides, Unit, hour_window,
     measurement_of,
 };
 use crate::block::Block;
@@ -111,6 +111,8 @@ pub(super) struct Drill<'a> {
     held: HashMap<KeyHash, Vec<Held>>,
     /// A cell whose name holds `#!~#` may be the other side's under another name.
     cut: bool,
+    /// Cells of the blocks that were read.
+    cells_read: u64,
 }
 
 struct Held {
@@ -125,7 +127,7 @@ struct Held {
 impl<'a> Drill<'a> {
     pub(super) fn new(group: &'a Group, namespace: &'a Namespace, cut: bool) -> Self {
         let counts = group.places.iter().map(|place| (place.place, Default::default())).collect();
-        Self { group, namespace, counts, held: HashMap::new(), cut }
+        Self { group, namespace, counts, held: HashMap::new(), cut, cells_read: 0 }
     }
 
     pub(super) fn run(
@@ -268,7 +270,8 @@ impl<'a> Drill<'a> {
     /// Adds the places to the findings. A place that this reading finds otherwise than its digest
     /// said changed meanwhile.
     fn finish(self, unit: &Unit, options: &Options, findings: &mut Findings) {
-        let Self { group, mut counts, .. } = self;
+        let Self { group, mut counts, cells_read, .. } = self;
+        findings.read_again += ReadAgain { places: group.places.len() as u64, cells: cells_read };
         for place in &group.places {
             let (counts, series) = counts.remove(&place.place).unwrap_or_default();
             let same = counts.source == place.source && counts.destination == place.destination;
@@ -303,6 +306,7 @@ impl<'a> Drill<'a> {
         let measurement = self.group.measurement.as_deref();
         let partitions = partitions_of(side, measurement, namespace, window, filter)?;
         for_each_block(side, &partitions, |block| {
+            self.cells_read += block.cells();
             self.each_cell_of(block, filter, &mut each);
             Ok(())
         })

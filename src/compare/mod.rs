@@ -11,6 +11,7 @@
 mod drill;
 mod gone;
 mod name;
+pub mod recheck;
 mod sums;
 
 pub use self::sums::Proven;
@@ -93,6 +94,13 @@ pub struct Counts {
     pub unprovable: u64,
     /// Cells of places that changed between two readings, so that nothing can be said of them.
     pub unstable: u64,
+    /// Cells of places that differed when they were read first, and agree since they were read again.
+    /// They are among the matched ones.
+    #[serde(default)]
+    pub transient: u64,
+    /// Cells of places that differ, and that retention policies reached meanwhile.
+    #[serde(default)]
+    pub expired: u64,
     /// Cells of places that differ, and in which a digest file stands for one side, so that they cannot
     /// be told apart.
     #[serde(default)]
@@ -125,6 +133,8 @@ impl AddAssign for Counts {
         self.type_changed += other.type_changed;
         self.unprovable += other.unprovable;
         self.unstable += other.unstable;
+        self.transient += other.transient;
+        self.expired += other.expired;
         self.unresolved += other.unresolved;
     }
 }
@@ -252,6 +262,24 @@ pub struct Findings {
     pub source: Node,
     /// Sum of what the destination holds.
     pub destination: Node,
+    /// What was read again to tell cells apart.
+    pub read_again: ReadAgain,
+}
+
+/// What was read a second time, on both sides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ReadAgain {
+    /// Places that differed.
+    pub places: u64,
+    /// Cells of the blocks that were read for them.
+    pub cells: u64,
+}
+
+impl AddAssign for ReadAgain {
+    fn add_assign(&mut self, other: Self) {
+        self.places += other.places;
+        self.cells += other.cells;
+    }
 }
 
 /// Reads one side of a unit and digests it. `counted` is told the cells of each block, and may put an
@@ -346,21 +374,11 @@ pub fn compare(
     options: &Options,
     mut each: impl FnMut(&Counts, &Missing) -> Result<()>,
 ) -> Result<Findings> {
-    let mut all = Findings {
-        source: sides.ours.set.total(),
-        destination: sides.theirs.set.total(),
-        ..Findings::default()
-    };
-    all.counts.source = all.source.cells;
-    all.counts.destination = all.destination.cells;
+    let mut all = Findings::of_totals(sides);
     for range in set::ranges(&sides.ours.set, &sides.theirs.set, 2 * options.memory_max) {
-        let mut found = compare_range(sides, unit, range, options)?;
+        let found = compare_range(sides, unit, range, options)?;
         each(&found.counts, &found.missing)?;
-        all.counts += found.counts;
-        all.places.append(&mut found.places);
-        all.places.truncate(options.findings_max);
-        all.cells.append(&mut found.cells);
-        all.cells.truncate(options.findings_max);
+        all.add(found, options.findings_max);
     }
     name::places(&mut all.places, sides, unit, &options.filter)?;
     Ok(all)
@@ -375,18 +393,11 @@ fn compare_range(
 ) -> Result<Findings> {
     let (ours, theirs) = (sides.ours.set.leaves(range)?, sides.theirs.set.leaves(range)?);
     let mut findings = Findings::default();
-    let hidden = hidden(sides, &ours, &theirs);
     let cut = sides.differ_in_cuts();
     let mut again = Vec::new();
-    for place in set::join(&ours, &theirs) {
+    for place in differing(sides, &ours, &theirs, options, &mut findings) {
         let lacks = place.destination.is_none() && !options.drill_missing;
-        if hidden.contains(&place.place.0) {
-            findings.hidden_place(&place, options);
-        } else if place.source_node() == place.destination_node() {
-            findings.counts.matched += place.source_node().cells;
-        } else if cut && !place.is_on_both() && place.may_be_cut() {
-            findings.hidden_place(&place, options);
-        } else if place.source.is_none() || lacks {
+        if place.source.is_none() || lacks {
             findings.whole_place(&place, sides, unit, options);
         } else {
             again.push(place);
@@ -400,6 +411,31 @@ fn compare_range(
         sums::places(again, sides, unit, options, &mut findings)?;
     }
     Ok(findings)
+}
+
+/// The places of a range that differ; those that agree, or that a side cannot show, are counted.
+fn differing<'a>(
+    sides: Sides<'_>,
+    ours: &'a [Leaf],
+    theirs: &'a [Leaf],
+    options: &Options,
+    findings: &mut Findings,
+) -> Vec<BothSides<'a>> {
+    let hidden = hidden(sides, ours, theirs);
+    let cut = sides.differ_in_cuts();
+    let mut differ = Vec::new();
+    for place in set::join(ours, theirs) {
+        if hidden.contains(&place.place.0) {
+            findings.hidden_place(&place, options);
+        } else if place.source_node() == place.destination_node() {
+            findings.counts.matched += place.source_node().cells;
+        } else if cut && !place.is_on_both() && place.may_be_cut() {
+            findings.hidden_place(&place, options);
+        } else {
+            differ.push(place);
+        }
+    }
+    differ
 }
 
 /// Series that one of the sides cannot show although the other holds them.
@@ -418,6 +454,24 @@ fn measurement_of(place: &BothSides<'_>, sides: Sides<'_>) -> Option<Arc<[u8]>> 
 }
 
 impl Findings {
+    /// What both sides hold, nothing being compared yet.
+    fn of_totals(sides: Sides<'_>) -> Self {
+        let (source, destination) = (sides.ours.set.total(), sides.theirs.set.total());
+        let counts =
+            Counts { source: source.cells, destination: destination.cells, ..Counts::default() };
+        Self { counts, source, destination, ..Self::default() }
+    }
+
+    /// Adds what was found of one range of series; the totals and what is missing are not of it.
+    fn add(&mut self, found: Self, findings_max: usize) {
+        self.counts += found.counts;
+        self.read_again += found.read_again;
+        self.places.extend(found.places);
+        self.places.truncate(findings_max);
+        self.cells.extend(found.cells);
+        self.cells.truncate(findings_max);
+    }
+
     /// What is known where there is nothing to compare with.
     #[must_use]
     pub fn of_source(source: Node) -> Self {

@@ -15,7 +15,7 @@ pub use self::types::{TypeConflict, TypesDealtWith};
 
 use self::text::figure;
 
-use crate::compare::{CellFinding, Class, Counts, OwnedValue, PlaceFinding, Proven};
+use crate::compare::{CellFinding, Class, Counts, OwnedValue, PlaceFinding, Proven, ReadAgain};
 use crate::copy;
 use crate::digest::node::Node;
 use crate::error::{Error, ErrorKind, Result};
@@ -130,6 +130,8 @@ pub struct Report {
     pub settings_differ: Vec<String>,
     /// Cells by class, as the last comparison found them.
     pub counts: Counts,
+    /// What was read again, to tell cells apart or because a side takes writes.
+    pub read_again: ReadAgain,
     /// What was sent; absent for `verify`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<copy::Sent>,
@@ -539,6 +541,7 @@ fn build(
         created: Vec::new(),
         settings_differ: Vec::new(),
         counts: outcome.counts,
+        read_again: outcome.read_again,
         sent,
         pace: None,
         accounts: None,

@@ -104,6 +104,14 @@ impl Report {
                 figure(counts.unprovable)
             )?;
         }
+        if self.read_again.places > 0 {
+            writeln!(
+                f,
+                "  read again {} places of a series and hour   cells read for that {}",
+                figure(self.read_again.places),
+                figure(self.read_again.cells)
+            )?;
+        }
         if let Some(lines) = &self.lines {
             writeln!(
                 f,
@@ -259,7 +267,10 @@ fn share(counts: Counts, set_aside: u64) -> String {
     format!("{}.{:02} % of {cells} cells", share / 100, share % 100)
 }
 
-fn named(counts: Counts) -> [(&'static str, u64); 6] {
+/// Classes that are shown only where there are cells of them: few commands meet them.
+const SELDOM: [&str; 3] = ["unresolved", "transient", "expired"];
+
+fn named(counts: Counts) -> [(&'static str, u64); 8] {
     [
         ("missing_in_destination", counts.missing_in_destination),
         ("extra_in_destination", counts.extra_in_destination),
@@ -267,13 +278,15 @@ fn named(counts: Counts) -> [(&'static str, u64); 6] {
         ("type_changed", counts.type_changed),
         ("unstable", counts.unstable),
         ("unresolved", counts.unresolved),
+        ("transient", counts.transient),
+        ("expired", counts.expired),
     ]
 }
 
-/// Every class, but for the one that only digest files bring, where it is empty.
+/// Every class, but for those that are seldom met where they are empty.
 fn all_classes(counts: Counts) -> String {
     let listed =
-        named(counts).into_iter().filter(|(name, count)| *count > 0 || *name != "unresolved");
+        named(counts).into_iter().filter(|(name, count)| *count > 0 || !SELDOM.contains(name));
     listed.map(|(name, count)| format!("{name} {}", figure(count))).collect::<Vec<_>>().join("   ")
 }
 

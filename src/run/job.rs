@@ -166,10 +166,19 @@ impl Job {
             ));
             return;
         }
+        self.stop_at_horizon_of(Role::Source, Some(clock));
+    }
+
+    /// Leaves out what is newer than the horizon of a side that takes writes: the earlier of two counts.
+    pub(super) fn stop_at_horizon_of(&mut self, role: Role, clock: Option<i64>) {
+        let Some(clock) = clock.filter(|_| !self.settings.end_given) else { return };
         let horizon = clock.saturating_sub(self.settings.lag);
-        self.window.end = self.window.end.min(horizon);
+        if horizon >= self.window.end {
+            return;
+        }
+        self.window.end = horizon;
         self.not_covered.push(format!(
-            "what is newer than {}, the source's clock less {} s (--lag, --end)",
+            "what is newer than {}, the {role}'s clock less {} s (--lag, --end)",
             format_time(horizon),
             self.settings.lag / 1_000_000_000
         ));

@@ -30,10 +30,10 @@ use crate::sink::influx;
 use crate::source::typed::Typed;
 use crate::stop::Stop;
 use crate::units::{self, Pair};
-use crate::verify;
+use crate::verify::{self, Live};
 use crate::window::{DAY, Window};
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where a copy puts rejected rows unless told otherwise. Commands that only read write nothing
 /// they were not asked for.
@@ -268,7 +268,7 @@ fn compared_archive(
     };
     let jobs = job.settings.jobs;
     let options = job.compare_options(jobs);
-    let outcome = verify::run(&*job.side.source, reader, units, jobs, &options, progress)?;
+    let outcome = verify::run(&*job.side.source, reader, units, jobs, &options, None, progress)?;
     if outcome.counts.different() > 0 {
         return Err(Error::location(
             &sides.destination,
@@ -289,6 +289,7 @@ fn compared_archive(
 pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     let sides = &arguments.sides;
     let (source, target) = sides.locations()?;
+    let pauses = arguments.pauses()?;
     progress.begin("verify", &[("source", &source), ("destination", &target)]);
     side::expect_input(&[&source, &target], progress);
     let rejects = Rejects::new(sides.common.reject.clone());
@@ -296,6 +297,7 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     job.admit_insecure_destination(sides, progress);
     let destination = job.open_destination(sides, &target, progress)?;
     let reader = &*destination.source;
+    job.stop_at_horizon_of(Role::Destination, destination.clock);
     job.by_whole_hours(Some(reader))?;
     let held = reader.namespaces()?;
     let mut pairs = job.pairs(&target)?;
@@ -306,11 +308,16 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     let settings_differ = side::settings_that_differ(&pairs, &held);
     side::refuse_same_place(&source, &target, &pairs)?;
     let ours = job.side.clock;
-    let kept_from = |pair: &Pair| {
-        let there = floor(units::settings_of(&held, &pair.destination), destination.clock);
-        there.max(floor(pair.source.settings.as_ref(), ours))
+    let kept_from = |pair: &Pair, later: Duration| {
+        let at = |clock: Option<i64>| {
+            clock.map(|clock| {
+                clock.saturating_add(i64::try_from(later.as_nanos()).unwrap_or(i64::MAX))
+            })
+        };
+        let there = floor(units::settings_of(&held, &pair.destination), at(destination.clock));
+        there.max(floor(pair.source.settings.as_ref(), at(ours)))
     };
-    job.leave_out_expired(&mut pairs, kept_from, progress)?;
+    job.leave_out_expired(&mut pairs, |pair| kept_from(pair, Duration::ZERO), progress)?;
     let pairs = job.cover(pairs, reader);
     let units = job.units(&pairs, Some(reader), |pair| Ok(grid(&held, pair)))?;
     if let (Some(ours), Some(theirs)) = job.cells(&pairs, Some(reader)) {
@@ -319,7 +326,13 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     progress.stage("compare");
     let jobs = job.settings.jobs;
     let options = job.compare_options(jobs);
-    let outcome = verify::run(&*job.side.source, reader, &units, jobs, &options, progress)?;
+    let floor = |unit: &Unit| {
+        let pair = pairs.iter().find(|pair| pair.destination == unit.destination)?;
+        kept_from(pair, progress.elapsed())
+    };
+    let live = Live { pauses: &pauses, floor: &floor };
+    let live = (ours.or(destination.clock).is_some() && !pauses.is_empty()).then_some(live);
+    let outcome = verify::run(&*job.side.source, reader, &units, jobs, &options, live, progress)?;
     job.unread = reader.unread();
     job.note_doubts(reader);
     let writable = matches!(target, Location::Influx(_)) && job.side.source.digest_file().is_none();
