@@ -94,15 +94,7 @@ fn unit() -> Unit {
 }
 
 fn options() -> Options {
-    Options {
-        filter: Filter::default(),
-        memory_max: 1 << 20,
-        spill: gapless::spill::Place::new(None),
-        findings_max: 100,
-        drill_missing: false,
-        note_missing: false,
-        note_changed: false,
-    }
+    Options::new(Filter::default(), 1 << 20, gapless::spill::Place::new(None), 100)
 }
 
 #[test]
@@ -110,7 +102,7 @@ fn a_side_that_moved_between_two_readings_is_not_called_matched() {
     let ours = scripted(|_| vec![(1, 1.0), (2, 2.0)]);
     // At the digest another value, at the second look the same as ours.
     let theirs = scripted(|reading| vec![(1, if reading == 0 { 9.0 } else { 1.0 }), (2, 2.0)]);
-    let outcome = verify::run(&ours, &theirs, &[unit()], 1, &options(), &()).unwrap();
+    let outcome = verify::run(&ours, &theirs, &[unit()], 1, &options(), None, &()).unwrap();
     assert_eq!((outcome.counts.matched, outcome.counts.unstable), (0, 2));
 }
 

@@ -4,8 +4,8 @@
 //! destination's cells are held while the source's pass by.
 
 use super::{
-    CellFinding, Class, Counts, Findings, Options, OwnedValue, ReadAgain, Sides, Unit, hour_window,
-    measurement_of,
+    CellFinding, Class, Counts, Findings, Options, OwnedValue, ReadAgain, Seen, Sides, Unit,
+    hour_window, measurement_of,
 };
 use crate::block::Block;
 use crate::digest::cell::{FieldHasher, KeyHash, SeriesHasher, ValueHash};
@@ -101,8 +101,7 @@ impl Group {
 /// Reads the places of a group again and tells their cells apart.
 pub(super) struct Drill<'a> {
     group: &'a Group,
-    /// The namespace, as the source names it.
-    namespace: &'a Namespace,
+    unit: &'a Unit,
     /// What was found in each place, with its series once that was met; `source` and `destination`
     /// count what this reading met.
     counts: HashMap<Place, (Counts, Option<Arc<Series>>)>,
@@ -125,9 +124,9 @@ struct Held {
 }
 
 impl<'a> Drill<'a> {
-    pub(super) fn new(group: &'a Group, namespace: &'a Namespace, cut: bool) -> Self {
+    pub(super) fn new(group: &'a Group, unit: &'a Unit, cut: bool) -> Self {
         let counts = group.places.iter().map(|place| (place.place, Default::default())).collect();
-        Self { group, namespace, counts, held: HashMap::new(), cut, cells_read: 0 }
+        Self { group, unit, counts, held: HashMap::new(), cut, cells_read: 0 }
     }
 
     pub(super) fn run(
@@ -194,6 +193,20 @@ impl<'a> Drill<'a> {
             findings.missing.cells.insert(key);
             findings.missing.partial.insert(cell.place);
         }
+        let show = |class: Option<Class>| {
+            show(
+                options,
+                self.unit,
+                &Seen {
+                    series: cell.series,
+                    field: cell.field,
+                    time: cell.time,
+                    class,
+                    source: Some(cell.value),
+                    destination: held.as_ref().map(|held| held.value.value()),
+                },
+            );
+        };
         let class = match &held {
             None if self.cut && may_be_cut(cell.series, cell.field) => {
                 counts.unprovable += 1;
@@ -205,6 +218,7 @@ impl<'a> Drill<'a> {
             }
             Some(held) if held.hash == cell.hasher.value(cell.time, cell.value) => {
                 counts.matched += 1;
+                show(None);
                 return;
             }
             Some(held) => {
@@ -220,12 +234,13 @@ impl<'a> Drill<'a> {
                 }
             }
         };
+        show(Some(class));
         if options.note_missing {
             findings.missing.partial.insert(cell.place);
         }
         if findings.cells.len() < options.findings_max {
             findings.cells.push(CellFinding {
-                namespace: self.namespace.clone(),
+                namespace: self.unit.source.clone(),
                 series: Arc::clone(cell.series),
                 field: Arc::clone(cell.field),
                 time: cell.time,
@@ -253,9 +268,21 @@ impl<'a> Drill<'a> {
             if unprovable {
                 continue;
             }
+            show(
+                options,
+                self.unit,
+                &Seen {
+                    series: &held.series,
+                    field: &held.field,
+                    time: held.time,
+                    class: Some(Class::ExtraInDestination),
+                    source: None,
+                    destination: Some(held.value.value()),
+                },
+            );
             if findings.cells.len() < options.findings_max {
                 findings.cells.push(CellFinding {
-                    namespace: self.namespace.clone(),
+                    namespace: self.unit.source.clone(),
                     series: held.series,
                     field: held.field,
                     time: held.time,
@@ -341,6 +368,11 @@ impl<'a> Drill<'a> {
 /// True for a cell that files may show under another series and field.
 fn may_be_cut(series: &Series, field: &[u8]) -> bool {
     holds_separator(series.key()) || holds_separator(field)
+}
+
+/// Shows a cell to whoever wants to see it.
+fn show(options: &Options, unit: &Unit, seen: &Seen<'_>) {
+    options.observer.iter().for_each(|observer| observer.cell(unit, seen));
 }
 
 /// The partitions of one measurement, or of all where it is unknown.

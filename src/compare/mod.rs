@@ -29,6 +29,7 @@ use crate::types::TypeTable;
 use crate::value::Value;
 use crate::window::{HOUR, Window};
 use std::collections::HashSet;
+use std::fmt::Debug;
 use std::ops::AddAssign;
 use std::sync::Arc;
 
@@ -58,10 +59,61 @@ pub struct Options {
     pub findings_max: usize,
     /// Tell apart even the cells of places that the destination lacks altogether.
     pub drill_missing: bool,
+    /// Tell apart even the cells of places that the source lacks altogether.
+    pub drill_extra: bool,
+    /// Who is shown every cell that is told apart.
+    pub observer: Option<Arc<dyn Observe>>,
     /// Note which cells the destination lacks, and not only how many.
     pub note_missing: bool,
     /// Note which cells the destination holds with another value.
     pub note_changed: bool,
+}
+
+impl Options {
+    /// Limits, with which cells are told apart only where both sides hold some.
+    #[must_use]
+    pub fn new(
+        filter: Filter,
+        memory_max: usize,
+        spill: spill::Place,
+        findings_max: usize,
+    ) -> Self {
+        Self {
+            filter,
+            memory_max,
+            spill,
+            findings_max,
+            drill_missing: false,
+            drill_extra: false,
+            observer: None,
+            note_missing: false,
+            note_changed: false,
+        }
+    }
+}
+
+/// Is shown every cell of the places that are told apart, also those that are the same on both sides.
+/// Called from worker threads. Of a place that turns out to be unstable, cells may have been shown.
+pub trait Observe: Send + Sync + Debug {
+    /// One cell.
+    fn cell(&self, unit: &Unit, cell: &Seen<'_>);
+}
+
+/// A cell, as both sides hold it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The series, as the side names it that holds it; the source where both do.
+    pub series: &'a Arc<Series>,
+    /// Field key, unescaped.
+    pub field: &'a Arc<[u8]>,
+    /// Nanoseconds.
+    pub time: i64,
+    /// How it differs; `None` where it does not.
+    pub class: Option<Class>,
+    /// The source's value.
+    pub source: Option<Value<'a>>,
+    /// The destination's value.
+    pub destination: Option<Value<'a>>,
 }
 
 /// One side of one unit, read once.
@@ -396,8 +448,9 @@ fn compare_range(
     let cut = sides.differ_in_cuts();
     let mut again = Vec::new();
     for place in differing(sides, &ours, &theirs, options, &mut findings) {
-        let lacks = place.destination.is_none() && !options.drill_missing;
-        if place.source.is_none() || lacks {
+        let missing = place.destination.is_none() && !options.drill_missing;
+        let extra = place.source.is_none() && !options.drill_extra;
+        if missing || extra {
             findings.whole_place(&place, sides, unit, options);
         } else {
             again.push(place);
@@ -405,7 +458,7 @@ fn compare_range(
     }
     if sides.hold_rows() {
         for group in groups(again, sides) {
-            Drill::new(&group, &unit.source, cut).run(sides, unit, options, &mut findings)?;
+            Drill::new(&group, unit, cut).run(sides, unit, options, &mut findings)?;
         }
     } else {
         sums::places(again, sides, unit, options, &mut findings)?;

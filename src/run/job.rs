@@ -364,16 +364,10 @@ impl Job {
 
     /// Limits of a comparison of which `parallel` units are under way at once.
     pub(super) fn compare_options(&self, parallel: usize) -> compare::Options {
-        compare::Options {
-            filter: self.settings.filter.clone(),
-            // Both sides of each unit.
-            memory_max: self.settings.memory / DIGEST_SHARE / (2 * parallel.max(1)),
-            spill: self.settings.spill.clone(),
-            findings_max: FINDINGS_MAX,
-            drill_missing: false,
-            note_missing: false,
-            note_changed: false,
-        }
+        // Both sides of each unit.
+        let memory = self.settings.memory / DIGEST_SHARE / (2 * parallel.max(1));
+        let (filter, spill) = (self.settings.filter.clone(), self.settings.spill.clone());
+        compare::Options::new(filter, memory, spill, FINDINGS_MAX)
     }
 
     pub(super) fn context(&self, sides: &TwoSides, progress: &Meter) -> Result<Context> {
