@@ -11,7 +11,7 @@ use crate::rate::Rate;
 use crate::sink::influx::Consistency;
 use crate::source::tsm::directory::Parts;
 use crate::spill::Place;
-use crate::window::{Window, parse_time};
+use crate::window::{HOUR, Window, parse_time};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,7 +42,7 @@ Passwords come from GAPLESS_SOURCE_PASSWORD and GAPLESS_DESTINATION_PASSWORD, or
 
 Exit status:
   0  identical, complete, or cast as asked; a dry run that nothing speaks against
-  1  differences found (verify), conflicts left (copy)
+  1  differences or gaps found (verify, gaps), conflicts left (copy)
   2  wrong arguments
   3  incomplete: something was rejected or cannot be proven, or nothing was compared or read back
   4  failed
@@ -55,6 +55,8 @@ pub enum Command {
     Copy(CopyArgs),
     /// Compare two sides cell by cell and change neither
     Verify(VerifyArgs),
+    /// Find the windows in which the destination lacks what the source holds, and fill them
+    Gaps(GapsArgs),
     /// Write canonical line protocol to standard output
     Cat(CatArgs),
     /// Show what a source holds: databases, measurements, series, cells, times, types
@@ -65,7 +67,7 @@ pub enum Command {
 }
 
 /// Arguments that every command has.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Common {
     /// First time in the window: RFC 3339, a date, or nanoseconds since 1970
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -146,7 +148,7 @@ pub struct Common {
 }
 
 /// Arguments of commands that have two sides.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct TwoSides {
     /// Where the data come from
     pub source: String,
@@ -218,17 +220,69 @@ pub struct VerifyArgs {
     /// Both sides.
     #[command(flatten)]
     pub sides: TwoSides,
+    /// Pauses.
+    #[command(flatten)]
+    pub recheck: Recheck,
+}
+
+/// When differences of sides that take writes are read again.
+#[derive(Debug, Args)]
+pub struct Recheck {
     /// Read what differs again after these pauses, where a side takes writes: what agrees by then was
     /// on its way, what stays is a difference; none: judge what is read first
     #[arg(long, value_name = "PAUSES", default_value = "5s,15s,45s,135s,405s")]
-    pub recheck: String,
+    recheck: String,
+}
+
+/// Arguments of `gaps`.
+#[derive(Debug, Args)]
+pub struct GapsArgs {
+    /// Both sides.
+    #[command(flatten)]
+    pub sides: TwoSides,
+    /// Pauses.
+    #[command(flatten)]
+    pub recheck: Recheck,
+    /// The tag that tells writers apart
+    #[arg(long, value_name = "TAG", default_value = "host")]
+    pub by: String,
+    /// Length of the stretches of time that are told apart
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    pub bucket: String,
+    /// Fill every gap, and prove it
+    #[arg(long)]
+    pub copy: bool,
+    /// With --copy: fill even what seems to be at the destination with other times, less than a second away
+    #[arg(long, requires = "copy")]
+    pub send_shifted: bool,
+    /// With --copy: create the database and retention policy at the destination where they are missing
+    #[arg(long, requires = "copy")]
+    pub create: bool,
+}
+
+impl GapsArgs {
+    /// Length of a bucket, nanoseconds.
+    ///
+    /// # Errors
+    /// A usage error for what is no duration between a second and an hour that divides an hour.
+    pub fn bucket(&self) -> Result<i64> {
+        let parsed: Option<jiff::SignedDuration> = self.bucket.parse().ok();
+        let length = parsed.and_then(|length| i64::try_from(length.as_nanos()).ok());
+        let fits = |length: &i64| (1_000_000_000..=HOUR).contains(length) && HOUR % length == 0;
+        length.filter(fits).ok_or_else(|| {
+            Error::usage(format!(
+                "{:?} is no length of a bucket: write one that divides an hour, from 1s to 1h",
+                self.bucket
+            ))
+        })
+    }
 }
 
 /// Longest pause, and most of them, before differences are read again.
 const PAUSE_MAX: Duration = Duration::from_secs(24 * 3_600);
 const PAUSES_MAX: usize = 100;
 
-impl VerifyArgs {
+impl Recheck {
     /// The pauses before differences are read again.
     ///
     /// # Errors

@@ -28,14 +28,15 @@ fn main() -> ExitCode {
     });
     let outcome = match Cli::parse().command {
         Command::Copy(arguments) => {
-            let stop = Stop::by_signal().unwrap_or_else(|error| {
-                progress::print(&format!("warning: SIGINT will stop at once: {error}"));
-                Stop::default()
-            });
+            let stop = stop_by_signal();
             reported(&arguments.sides, asked, |progress| run::copy(&arguments, &stop, progress))
         }
         Command::Verify(arguments) => {
             reported(&arguments.sides, asked, |progress| run::verify(&arguments, progress))
+        }
+        Command::Gaps(arguments) => {
+            let stop = stop_by_signal();
+            reported(&arguments.sides, asked, |progress| run::gaps(&arguments, &stop, progress))
         }
         Command::Cat(arguments) => cat(&arguments, asked),
         Command::Inspect(arguments) => {
@@ -46,6 +47,14 @@ fn main() -> ExitCode {
     let exit_status = outcome.unwrap_or_else(|error| failed(&error));
     tracing::info!(exit_status);
     ExitCode::from(exit_status)
+}
+
+/// From now on a signal asks for an end that can be resumed.
+fn stop_by_signal() -> Stop {
+    Stop::by_signal().unwrap_or_else(|error| {
+        progress::print(&format!("warning: SIGINT will stop at once: {error}"));
+        Stop::default()
+    })
 }
 
 /// Runs work with the progress that the arguments ask for, which ends before anything else is

@@ -5,6 +5,7 @@
 mod accounts;
 pub mod digest_file;
 pub mod digests;
+pub mod gaps;
 pub mod inspect;
 pub mod next;
 pub mod text;
@@ -494,8 +495,12 @@ fn incomplete(context: &Context, outcome: &verify::Outcome) -> Vec<String> {
         let what = "in places that changed while they were read: unstable; run again, or set --end";
         reasons.push(format!("{cells} {what}"));
     }
-    let explained =
-        counts.different() + counts.unresolved + counts.unprovable + counts.unstable > 0;
+    let explained = counts.different()
+        + counts.unresolved
+        + counts.unprovable
+        + counts.unstable
+        + counts.expired
+        > 0;
     if outcome.source != outcome.destination && !explained {
         reasons.push("the digests differ and no cell was found that does: a defect".into());
     }

@@ -1,12 +1,16 @@
 //! Runs a command: opens both sides, divides the work, hands it to the operation, makes the report.
 
+mod comparison;
 mod digest;
+mod gaps;
 mod job;
 mod resume;
 mod saved;
 
 pub use self::digest::{digest, export, merge};
+pub use self::gaps::gaps;
 
+use self::comparison::Comparison;
 use self::job::{Job, access, floor, grid, shard_group};
 use self::resume::Recording;
 use crate::archive::Header;
@@ -30,10 +34,10 @@ use crate::sink::influx;
 use crate::source::typed::Typed;
 use crate::stop::Stop;
 use crate::units::{self, Pair};
-use crate::verify::{self, Live};
+use crate::verify;
 use crate::window::{DAY, Window};
 use std::io::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where a copy puts rejected rows unless told otherwise. Commands that only read write nothing
 /// they were not asked for.
@@ -288,56 +292,13 @@ fn compared_archive(
 /// Where it could not be carried out.
 pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     let sides = &arguments.sides;
-    let (source, target) = sides.locations()?;
-    let pauses = arguments.pauses()?;
-    progress.begin("verify", &[("source", &source), ("destination", &target)]);
-    side::expect_input(&[&source, &target], progress);
-    let rejects = Rejects::new(sides.common.reject.clone());
-    let mut job = Job::open(&sides.common, &source, rejects, None, progress)?;
-    job.admit_insecure_destination(sides, progress);
-    let destination = job.open_destination(sides, &target, progress)?;
-    let reader = &*destination.source;
-    job.stop_at_horizon_of(Role::Destination, destination.clock);
-    job.by_whole_hours(Some(reader))?;
-    let held = reader.namespaces()?;
-    let mut pairs = job.pairs(&target)?;
-    units::resolve(&mut pairs, &held)?;
-    if job.compares_every_namespace(reader) {
-        units::add_unpaired(&mut pairs, &held, job.window);
-    }
-    let settings_differ = side::settings_that_differ(&pairs, &held);
-    side::refuse_same_place(&source, &target, &pairs)?;
-    let ours = job.side.clock;
-    let kept_from = |pair: &Pair, later: Duration| {
-        let at = |clock: Option<i64>| {
-            clock.map(|clock| {
-                clock.saturating_add(i64::try_from(later.as_nanos()).unwrap_or(i64::MAX))
-            })
-        };
-        let there = floor(units::settings_of(&held, &pair.destination), at(destination.clock));
-        there.max(floor(pair.source.settings.as_ref(), at(ours)))
-    };
-    job.leave_out_expired(&mut pairs, |pair| kept_from(pair, Duration::ZERO), progress)?;
-    let pairs = job.cover(pairs, reader);
-    let units = job.units(&pairs, Some(reader), |pair| Ok(grid(&held, pair)))?;
-    if let (Some(ours), Some(theirs)) = job.cells(&pairs, Some(reader)) {
-        progress.expect(Stage::Verify, ours + theirs);
-    }
-    progress.stage("compare");
-    let jobs = job.settings.jobs;
-    let options = job.compare_options(jobs);
-    let floor = |unit: &Unit| {
-        let pair = pairs.iter().find(|pair| pair.destination == unit.destination)?;
-        kept_from(pair, progress.elapsed())
-    };
-    let live = Live { pauses: &pauses, floor: &floor };
-    let live = (ours.or(destination.clock).is_some() && !pauses.is_empty()).then_some(live);
-    let outcome = verify::run(&*job.side.source, reader, &units, jobs, &options, live, progress)?;
-    job.unread = reader.unread();
-    job.note_doubts(reader);
-    let writable = matches!(target, Location::Influx(_)) && job.side.source.digest_file().is_none();
-    let report = report::of_verify(job.context(sides, progress)?, outcome, writable);
-    Report { settings_differ, ..report }.printed()
+    let pauses = arguments.recheck.pauses()?;
+    let mut both = Comparison::open("verify", sides, pauses, progress)?;
+    let options = both.job.compare_options(both.job.settings.jobs);
+    let outcome = both.run(&options, progress)?;
+    let context = both.job.context(sides, progress)?;
+    let report = report::of_verify(context, outcome, both.is_writable());
+    Report { settings_differ: both.settings_differ, ..report }.printed()
 }
 
 /// What a command found, for standard output.
