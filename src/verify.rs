@@ -1,5 +1,6 @@
 //! `verify`: compares two sides unit by unit and changes neither.
 
+use crate::compare::timeline::Timeline;
 use crate::compare::{
     self, CellFinding, Counts, Digest, Findings, Options, PlaceFinding, Sides, Unit,
 };
@@ -18,6 +19,8 @@ pub struct Outcome {
     pub places: Vec<PlaceFinding>,
     /// Cells that differ, in order of series and time, up to the limit.
     pub cells: Vec<CellFinding>,
+    /// Cells of both sides by time.
+    pub timeline: Timeline,
     /// Sum of what the source holds.
     pub source: Node,
     /// Sum of what the destination holds.
@@ -33,6 +36,7 @@ impl Outcome {
         self.source += findings.source;
         self.destination += findings.destination;
         self.units += 1;
+        self.timeline += &findings.timeline;
         self.places.extend(findings.places);
         self.cells.extend(findings.cells);
         // Sorted before it is cut, so that what is kept does not depend on which unit came first.

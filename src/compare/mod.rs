@@ -8,8 +8,10 @@
 
 mod drill;
 mod name;
+pub mod timeline;
 
 use self::drill::{Drill, groups};
+use self::timeline::Timeline;
 use crate::digest::cell::{KeyHash, SeriesHash};
 use crate::digest::node::Node;
 use crate::digest::set::{self, BothSides, Builder, DigestSet, HashRange, Leaf, Place};
@@ -234,6 +236,8 @@ pub struct Findings {
     pub cells: Vec<CellFinding>,
     /// What the destination lacks.
     pub missing: Missing,
+    /// Cells of both sides by time.
+    pub timeline: Timeline,
     /// Sum of what the source holds.
     pub source: Node,
     /// Sum of what the destination holds.
@@ -330,6 +334,7 @@ pub fn compare(
         let mut found = compare_range(sides, unit, range, options)?;
         each(&found.counts, &found.missing)?;
         all.counts += found.counts;
+        all.timeline += &found.timeline;
         all.places.append(&mut found.places);
         all.places.truncate(options.findings_max);
         all.cells.append(&mut found.cells);
@@ -352,6 +357,7 @@ fn compare_range(
     let cut = sides.differ_in_cuts();
     let mut again = Vec::new();
     for place in set::join(&ours, &theirs) {
+        findings.timeline.add(&place);
         let lacks = place.destination.is_none() && !options.drill_missing;
         if hidden.contains(&place.place.0) {
             findings.hidden_place(&place, options);
