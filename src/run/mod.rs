@@ -166,7 +166,7 @@ fn copy_recorded(
         progress.expect(Stage::Read, cells);
     }
     let options = copy::Options {
-        compare: job.compare_options(copy::UNITS_OPEN),
+        compare: job.compare_options(sides, copy::UNITS_OPEN),
         jobs: job.settings.jobs,
         batch_rows: BATCH_ROWS,
         batch_bytes: BATCH_BYTES,
@@ -263,7 +263,7 @@ fn compared_archive(
         return Err(Error::usage("the destination can be neither written nor read"));
     };
     let jobs = job.settings.jobs;
-    let options = job.compare_options(jobs);
+    let options = job.compare_options(sides, jobs);
     let outcome = verify::run(&*job.side.source, reader, units, jobs, &options, progress)?;
     if outcome.counts.different() > 0 {
         return Err(Error::location(
@@ -312,7 +312,7 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     }
     progress.stage("compare");
     let jobs = job.settings.jobs;
-    let options = job.compare_options(jobs);
+    let options = job.compare_options(sides, jobs);
     let outcome = verify::run(&*job.side.source, reader, &units, jobs, &options, progress)?;
     job.unread = reader.unread();
     job.note_doubts(reader);
