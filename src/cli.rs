@@ -8,6 +8,7 @@ use crate::logs::{self, Format, Level};
 use crate::plan::{Filter, Namespace};
 use crate::progress::Style;
 use crate::rate::Rate;
+use crate::report::Form;
 use crate::sink::influx::Consistency;
 use crate::source::tsm::directory::Parts;
 use crate::spill::Place;
@@ -163,9 +164,12 @@ pub struct TwoSides {
     /// Read the destination's password from this file
     #[arg(long, value_name = "FILE")]
     pub destination_password_file: Option<PathBuf>,
-    /// Write the report as JSON to this file
-    #[arg(long, value_name = "FILE.json")]
-    pub report: Option<PathBuf>,
+    /// Write the report to this file, as a page for people or as JSON by its name (repeatable)
+    #[arg(long, value_name = "FILE.html|FILE.json")]
+    pub report: Vec<PathBuf>,
+    /// Keep the series, hours and values of so many differences; all are counted
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub max_differences: u32,
     /// Write the report as JSON to standard output
     #[arg(long)]
     pub json: bool,
@@ -520,10 +524,11 @@ impl TwoSides {
                 "- is no destination: use gapless cat to write to standard output",
             ));
         }
-        if let Some(report) = &self.report
-            && report.extension().is_none_or(|extension| extension != "json")
-        {
-            return Err(Error::usage("--report writes JSON: give it a name that ends in .json"));
+        if let Some(report) = self.report.iter().find(|report| Form::of(report).is_none()) {
+            return Err(Error::usage(format!(
+                "--report {}: the name tells the form; let it end in .html or .json",
+                report.display()
+            )));
         }
         Ok((source, destination))
     }

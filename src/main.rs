@@ -94,9 +94,8 @@ fn reported(
         out(&report.text)?;
     }
     // Last, so that a file that cannot be written does not hide the verdict.
-    if let Some(file) = &sides.report {
-        report.write(file)?;
-    }
+    let written: Vec<_> = sides.report.iter().map(|file| report.write(file)).collect();
+    written.into_iter().collect::<Result<()>>()?;
     Ok(report.exit_status)
 }
 

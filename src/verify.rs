@@ -2,6 +2,7 @@
 //! is read again before it is called a difference ([`recheck`]).
 
 use crate::compare::recheck::{self, Pending};
+use crate::compare::timeline::Timeline;
 use crate::compare::{
     self, CellFinding, Counts, Digest, Findings, Options, PlaceFinding, ReadAgain, Sides, Unit,
 };
@@ -22,6 +23,8 @@ pub struct Outcome {
     pub places: Vec<PlaceFinding>,
     /// Cells that differ, in order of series and time, up to the limit.
     pub cells: Vec<CellFinding>,
+    /// Cells of both sides by time.
+    pub timeline: Timeline,
     /// Sum of what the source holds.
     pub source: Node,
     /// Sum of what the destination holds.
@@ -39,6 +42,7 @@ impl Outcome {
         self.source += findings.source;
         self.destination += findings.destination;
         self.units += 1;
+        self.timeline += &findings.timeline;
         self.detail(findings, findings_max);
     }
 

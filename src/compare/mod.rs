@@ -13,10 +13,12 @@ mod gone;
 mod name;
 pub mod recheck;
 mod sums;
+pub mod timeline;
 
 pub use self::sums::Proven;
 
 use self::drill::{Drill, groups};
+use self::timeline::Timeline;
 use crate::digest::cell::{KeyHash, SeriesHash};
 use crate::digest::node::Node;
 use crate::digest::set::{self, BothSides, Builder, DigestSet, HashRange, Leaf, Place};
@@ -310,6 +312,8 @@ pub struct Findings {
     pub cells: Vec<CellFinding>,
     /// What the destination lacks.
     pub missing: Missing,
+    /// Cells of both sides by time.
+    pub timeline: Timeline,
     /// Sum of what the source holds.
     pub source: Node,
     /// Sum of what the destination holds.
@@ -478,6 +482,7 @@ fn differing<'a>(
     let cut = sides.differ_in_cuts();
     let mut differ = Vec::new();
     for place in set::join(ours, theirs) {
+        findings.timeline.add(&place);
         if hidden.contains(&place.place.0) {
             findings.hidden_place(&place, options);
         } else if place.source_node() == place.destination_node() {
@@ -518,6 +523,7 @@ impl Findings {
     /// Adds what was found of one range of series; the totals and what is missing are not of it.
     fn add(&mut self, found: Self, findings_max: usize) {
         self.counts += found.counts;
+        self.timeline += &found.timeline;
         self.read_again += found.read_again;
         self.places.extend(found.places);
         self.places.truncate(findings_max);

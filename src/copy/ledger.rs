@@ -2,6 +2,7 @@
 //! was known of it before.
 
 use super::{Outcome, Sent};
+use crate::compare::timeline::Timeline;
 use crate::compare::{CellFinding, Counts, Findings, PlaceFinding, Unit};
 use crate::digest::node::Node;
 use crate::verify;
@@ -23,6 +24,8 @@ pub(super) struct Proven {
 #[derive(Debug)]
 pub(super) struct Ledger {
     units: Vec<Option<Proven>>,
+    /// Cells of both sides by time, of the units that this run compared.
+    timelines: Vec<Timeline>,
     places: Vec<PlaceFinding>,
     cells: Vec<CellFinding>,
     findings_max: usize,
@@ -31,7 +34,8 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new(units: usize, findings_max: usize) -> Self {
         let (places, cells) = (Vec::new(), Vec::new());
-        Self { units: vec![None; units], places, cells, findings_max }
+        let timelines = vec![Timeline::default(); units];
+        Self { units: vec![None; units], timelines, places, cells, findings_max }
     }
 
     /// Enters what was found of a unit. What was sent for it before was sent nevertheless.
@@ -40,6 +44,7 @@ impl Ledger {
             proven.sent.add_earlier(before.sent);
         }
         self.units[at] = Some(proven);
+        self.timelines[at] = found.timeline;
         let other = |namespace: &_| *namespace != unit.source;
         self.places.retain(|one| other(&one.namespace) || !meets(one, unit));
         self.cells.retain(|one| other(&one.namespace) || !unit.window.contains(one.time));
@@ -75,6 +80,9 @@ impl Ledger {
         let mut outcome = Outcome::default();
         outcome.verified.places = self.places;
         outcome.verified.cells = self.cells;
+        for timeline in &self.timelines {
+            outcome.verified.timeline += timeline;
+        }
         for proven in self.units.into_iter().flatten() {
             outcome.verified.counts += proven.counts;
             outcome.verified.source += proven.source;

@@ -10,6 +10,7 @@
 
 mod bars;
 mod facts;
+pub mod history;
 mod plain;
 mod printer;
 mod rate;
@@ -17,6 +18,7 @@ pub mod signal;
 
 use self::bars::Bars;
 use self::facts::Facts;
+use self::history::{History, Sample};
 use self::printer::{Event, Moment, Printer, Show};
 use self::signal::Asked;
 use crate::pipeline::{Progress, Stage};
@@ -72,6 +74,7 @@ pub struct Meter {
 #[derive(Default)]
 struct Shared {
     facts: Facts,
+    history: Mutex<History>,
     inbox: Mutex<Inbox>,
     arrived: Condvar,
 }
@@ -125,6 +128,13 @@ impl Meter {
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
+    }
+
+    /// How the counters went so far.
+    #[must_use]
+    pub fn history(&self) -> Vec<Sample> {
+        let history = self.shared.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.until(self.elapsed(), &self.shared.facts.read())
     }
 
     /// Says first what runs, in which version, on which locations, each by its role.
@@ -237,8 +247,11 @@ impl Shared {
     /// The display's thread.
     fn show(&self, begun: Instant, printer: &mut Printer) {
         loop {
-            let (events, ended) = self.wait(printer.is_silent());
+            let (events, ended) = self.wait();
             let moment = Moment { elapsed: begun.elapsed(), ts: now() };
+            let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+            history.sample(moment.elapsed, &self.facts.read());
+            drop(history);
             printer.turn(&moment, &self.facts, events);
             if ended {
                 return;
@@ -247,15 +260,10 @@ impl Shared {
     }
 
     /// Waits for something to print, or for the next look.
-    fn wait(&self, for_events_only: bool) -> (Vec<Event>, bool) {
+    fn wait(&self) -> (Vec<Event>, bool) {
         let idle = |inbox: &mut Inbox| inbox.events.is_empty() && !inbox.ended;
-        let inbox = self.lock();
-        let mut inbox = if for_events_only {
-            self.arrived.wait_while(inbox, idle).unwrap_or_else(PoisonError::into_inner)
-        } else {
-            let waited = self.arrived.wait_timeout_while(inbox, TICK, idle);
-            waited.unwrap_or_else(PoisonError::into_inner).0
-        };
+        let waited = self.arrived.wait_timeout_while(self.lock(), TICK, idle);
+        let mut inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
         let mut events: Vec<Event> = inbox.events.drain(..).collect();
         let lost = std::mem::take(&mut inbox.lost);
         if lost > 0 {
@@ -411,7 +419,7 @@ mod tests {
         for _ in 0..EVENTS_MAX + 7 {
             shared.tell(Event::State("send".into()));
         }
-        let (events, _) = shared.wait(false);
+        let (events, _) = shared.wait();
         assert_eq!(events.len(), EVENTS_MAX + 1);
         let Some(Event::Warning(text)) = events.last() else { panic!("{events:?}") };
         assert!(text.starts_with("7 messages were not printed"), "{text}");

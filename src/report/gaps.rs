@@ -224,7 +224,7 @@ impl Gaps {
     /// # Errors
     /// Where it cannot be expressed, which would be a defect.
     pub fn printed(&self) -> Result<Printed> {
-        Ok(Printed { text: self.to_string(), json: json(self)?, exit_status: self.exit_status })
+        Ok(given_out(self.to_string(), json(self)?, self.exit_status))
     }
 
     /// The report with that of the copy that filled what was found; its verdict counts.
@@ -242,8 +242,12 @@ impl Gaps {
         let found = found.lines().filter(|line| !line.starts_with("  next: "));
         let found: String = found.flat_map(|line| [line, "\n"]).collect();
         let text = format!("{found}{}", copied.text);
-        Ok(Printed { text, json: json(&both)?, exit_status: copied.exit_status })
+        Ok(given_out(text, json(&both)?, copied.exit_status))
     }
+}
+
+fn given_out(text: String, json: String, exit_status: u8) -> Printed {
+    Printed { exit_status, ..Printed::kept(text, json) }
 }
 
 impl GapWindow {

@@ -1,17 +1,23 @@
-//! The report: what a command found, as one structure from which text and JSON are made.
+//! The report: what a command found, as one structure from which text, JSON and a page are made.
 //!
 //! Verdict and exit status are decided here and nowhere else.
 
 mod accounts;
+mod charts;
 pub mod digest_file;
 pub mod digests;
 pub mod gaps;
+mod html;
 pub mod inspect;
 pub mod next;
+mod printed;
+mod stretch;
 pub mod text;
 mod types;
 
 pub use self::accounts::{Accounts, Expired, ExpiredPolicy, RejectedSeries};
+pub use self::charts::{Bucket, Timeline};
+pub use self::printed::{Form, Printed};
 pub use self::types::{TypeConflict, TypesDealtWith};
 
 use self::text::figure;
@@ -19,19 +25,19 @@ use self::text::figure;
 use crate::compare::{CellFinding, Class, Counts, OwnedValue, PlaceFinding, Proven, ReadAgain};
 use crate::copy;
 use crate::digest::node::Node;
-use crate::error::{Error, ErrorKind, Result};
-use crate::files;
+use crate::error::{ErrorKind, Result};
 use crate::http;
+use crate::journal;
 use crate::plan::Namespace;
+use crate::progress::history::Sample;
 use crate::reject;
 use crate::series::Printable;
 use crate::source::line_file;
 use crate::value::Value;
 use crate::verify;
-use crate::window::{Window, format_time};
+use crate::window::Window;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 /// What a server of two cores stores a second, in whole rows (measured on InfluxDB 1.6.7).
@@ -133,6 +139,9 @@ pub struct Report {
     pub counts: Counts,
     /// What was read again, to tell cells apart or because a side takes writes.
     pub read_again: ReadAgain,
+    /// What may have caused the differences, one guess a line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<String>,
     /// What was sent; absent for `verify`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<copy::Sent>,
@@ -180,6 +189,16 @@ pub struct Report {
     pub seconds: f64,
     /// The next command to run, where something is wrong.
     pub next: Option<String>,
+    /// When the report was made, nanoseconds since 1970.
+    pub made: i64,
+    /// Version of the program.
+    pub gapless: &'static str,
+    /// What was typed behind the program's name. Secrets are no arguments.
+    pub arguments: Vec<String>,
+    /// Cells of both sides by time, as far as this run compared them.
+    pub timeline: Timeline,
+    /// What was done by when.
+    pub throughput: Vec<Sample>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -298,6 +317,8 @@ pub struct Context {
     pub expired: Expired,
     /// Sides whose certificates were not verified.
     pub insecure: Vec<String>,
+    /// What was done by when.
+    pub throughput: Vec<Sample>,
 }
 
 /// The report of a `verify`. `writable` says that a copy could put the destination right.
@@ -547,6 +568,7 @@ fn build(
         settings_differ: Vec::new(),
         counts: outcome.counts,
         read_again: outcome.read_again,
+        causes: Vec::new(),
         sent,
         pace: None,
         accounts: None,
@@ -565,6 +587,11 @@ fn build(
         resumed: None,
         seconds: context.elapsed.as_secs_f64(),
         next,
+        made: journal::now(),
+        gapless: env!("CARGO_PKG_VERSION"),
+        arguments: context.command,
+        timeline: Timeline::of(&outcome.timeline),
+        throughput: context.throughput,
     }
 }
 
@@ -628,23 +655,6 @@ fn print_value(value: Value<'_>) -> String {
     }
 }
 
-impl Place {
-    /// The namespace and series, for people.
-    #[must_use]
-    pub fn name(&self) -> String {
-        if self.database.is_empty() && self.retention_policy.is_empty() {
-            return self.series.clone();
-        }
-        format!("{} {}", names(&self.database, &self.retention_policy), self.series)
-    }
-
-    /// The hour, for people.
-    #[must_use]
-    pub fn window(&self) -> String {
-        format!("{} to {}", format_time(self.start), format_time(self.end))
-    }
-}
-
 impl Report {
     /// The report as JSON, ended by a line feed.
     ///
@@ -652,37 +662,5 @@ impl Report {
     /// Where it cannot be expressed, which would be a defect.
     pub fn json(&self) -> Result<String> {
         json(self)
-    }
-
-    /// The report as it is given out.
-    ///
-    /// # Errors
-    /// As [`Report::json`].
-    pub fn printed(&self) -> Result<Printed> {
-        let (text, json) = (self.to_string(), self.json()?);
-        Ok(Printed { text, json, exit_status: self.exit_status })
-    }
-}
-
-/// A report as it is given out.
-#[derive(Clone, Debug)]
-pub struct Printed {
-    /// For people.
-    pub text: String,
-    /// For programs, ended by a line feed.
-    pub json: String,
-    /// Exit status of the command.
-    pub exit_status: u8,
-}
-
-impl Printed {
-    /// Writes the JSON to a file, whole or not at all.
-    ///
-    /// # Errors
-    /// Where the file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
-        let stands = "the verdict above stands: only the report's file is missing";
-        files::replace(path, self.json.as_bytes())
-            .map_err(|error| Error::io(path, "write", error).with_next(stands))
     }
 }

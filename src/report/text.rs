@@ -1,6 +1,7 @@
-//! The report as text for a terminal or a log. The verdict comes last but for the next command, so
-//! that it is what an operator sees.
+//! The report as text for a terminal or a log: the verdict first, the next command last, and little
+//! enough between them that both are seen.
 
+use super::stretch::worst_first;
 use super::{Cell, Forecast, Report, TypeConflict, Verdict};
 use crate::compare::{Class, Counts, Proven};
 use crate::copy::Sent;
@@ -8,8 +9,8 @@ use crate::http::Summary;
 use crate::window::{Window, format_time};
 use std::fmt::{self, Display, Formatter, Write};
 
-/// Places that are listed.
-const PLACES_SHOWN: usize = 50;
+/// Stretches of series and time that are listed.
+const STRETCHES_SHOWN: usize = 20;
 /// Cells that are listed.
 const CELLS_SHOWN: usize = 20;
 /// Type conflicts that are listed.
@@ -17,7 +18,6 @@ const TYPES_SHOWN: usize = 20;
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.differences(f)?;
         let verdict = self.verdict.word();
         let share = match self.verdict {
             Verdict::Counted | Verdict::Sent | Verdict::Planned => {
@@ -34,6 +34,11 @@ impl Display for Report {
         for reason in &self.reasons {
             writeln!(f, "  {reason}")?;
         }
+        self.counted(f)?;
+        for cause in &self.causes {
+            writeln!(f, "  suspected cause: {cause}")?;
+        }
+        self.differences(f)?;
         self.details(f)?;
         if let Some(next) = &self.next {
             writeln!(f, "  next: {next}")?;
@@ -43,28 +48,38 @@ impl Display for Report {
 }
 
 impl Report {
+    fn counted(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if matches!(self.verdict, Verdict::Counted | Verdict::Sent) {
+            return Ok(());
+        }
+        let counts = self.counts;
+        writeln!(
+            f,
+            "  matched {}   {}   unprovable {}",
+            figure(counts.matched),
+            all_classes(counts),
+            figure(counts.unprovable)
+        )
+    }
+
     fn differences(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let stretches = worst_first(&self.places);
         let mut shown = 0;
-        for place in self.places.iter().take(PLACES_SHOWN) {
-            let (name, window) = (place.name(), place.window());
-            let proven = place.proven.map_or_else(String::new, describe_proven);
-            writeln!(f, "  {name}   {window}   {}{proven}", classes(place.counts))?;
-            let inside = |cell: &&Cell| {
-                cell.series == place.series
-                    && cell.database == place.database
-                    && cell.retention_policy == place.retention_policy
-                    && (place.start..place.end).contains(&cell.time)
-            };
+        for stretch in stretches.iter().take(STRETCHES_SHOWN) {
+            let (name, window) = (stretch.name(), stretch.window());
+            let proven = stretch.first.proven.map_or_else(String::new, describe_proven);
+            writeln!(f, "  {name}   {window}   {}{proven}", classes(stretch.counts))?;
+            let inside = |cell: &&Cell| stretch.holds(cell);
             for cell in self.cells.iter().filter(inside).take(CELLS_SHOWN - shown) {
                 writeln!(f, "    {}", describe(cell))?;
                 shown += 1;
             }
         }
-        if self.places.len() > PLACES_SHOWN {
-            let more = self.places.len() - PLACES_SHOWN;
+        if stretches.len() > STRETCHES_SHOWN {
+            let more = stretches.len() - STRETCHES_SHOWN;
             writeln!(
                 f,
-                "  … and at least {} more: --report FILE.json lists them",
+                "  … and at least {} more: --report FILE.html shows them, FILE.json lists them",
                 figure(more as u64)
             )?;
         }
@@ -91,18 +106,8 @@ impl Report {
                 format_time(resumed.begun)
             )?;
         }
-        let counts = self.counts;
         for conflict in self.types.iter().take(TYPES_SHOWN) {
             writeln!(f, "  {}", describe_types(conflict))?;
-        }
-        if !matches!(self.verdict, Verdict::Counted | Verdict::Sent) {
-            writeln!(
-                f,
-                "  matched {}   {}   unprovable {}",
-                figure(counts.matched),
-                all_classes(counts),
-                figure(counts.unprovable)
-            )?;
         }
         if self.read_again.places > 0 {
             writeln!(
@@ -200,7 +205,7 @@ fn planned_line(sent: &Sent) -> String {
     )
 }
 
-fn sent_line(sent: &Sent) -> String {
+pub(super) fn sent_line(sent: &Sent) -> String {
     let mut line = format!(
         "sent {} cells in {} rows   already there {}   rejected {}   requests {}",
         figure(sent.cells),
@@ -223,7 +228,7 @@ fn sent_line(sent: &Sent) -> String {
 }
 
 /// What there is to say of the pace, where it was not the one that was asked for.
-fn pace_lines(pace: &Summary) -> Vec<String> {
+pub(super) fn pace_lines(pace: &Summary) -> Vec<String> {
     let mut lines = Vec::new();
     if !pace.backoffs.is_empty() {
         let reasons: Vec<String> =
@@ -253,7 +258,7 @@ fn pace_lines(pace: &Summary) -> Vec<String> {
 }
 
 /// How much of the source is matched, never rounded up to the whole.
-fn share(counts: Counts, set_aside: u64) -> String {
+pub(super) fn share(counts: Counts, set_aside: u64) -> String {
     let all = counts.source + set_aside;
     let cells = figure(all);
     if all == 0 {
@@ -270,7 +275,7 @@ fn share(counts: Counts, set_aside: u64) -> String {
 /// Classes that are shown only where there are cells of them: few commands meet them.
 const SELDOM: [&str; 3] = ["unresolved", "transient", "expired"];
 
-fn named(counts: Counts) -> [(&'static str, u64); 8] {
+pub(super) fn named(counts: Counts) -> [(&'static str, u64); 8] {
     [
         ("missing_in_destination", counts.missing_in_destination),
         ("extra_in_destination", counts.extra_in_destination),
@@ -290,7 +295,7 @@ fn all_classes(counts: Counts) -> String {
     listed.map(|(name, count)| format!("{name} {}", figure(count))).collect::<Vec<_>>().join("   ")
 }
 
-fn classes(counts: Counts) -> String {
+pub(super) fn classes(counts: Counts) -> String {
     let some = named(counts).into_iter().filter(|(_, count)| *count > 0);
     some.map(|(name, count)| format!("{name} {}", figure(count))).collect::<Vec<_>>().join("   ")
 }
@@ -311,17 +316,19 @@ fn describe(cell: &Cell) -> String {
     let none = || "nothing".to_owned();
     let source = cell.source.clone().unwrap_or_else(none);
     let destination = cell.destination.clone().unwrap_or_else(none);
-    let class = match cell.class {
+    let class = class_name(cell.class);
+    let time = format_time(cell.time);
+    format!("{} at {time}: {class}: source {source}, destination {destination}", cell.field)
+}
+
+/// A class as reports name it.
+pub(super) fn class_name(class: Class) -> &'static str {
+    match class {
         Class::MissingInDestination => "missing_in_destination",
         Class::ExtraInDestination => "extra_in_destination",
         Class::ValueChanged => "value_changed",
         Class::TypeChanged => "type_changed",
-    };
-    let time = format_time(cell.time);
-    if cell.source.is_none() && cell.destination.is_none() {
-        return format!("{} at {time}: {class}, with a value that is not known", cell.field);
     }
-    format!("{} at {time}: {class}: source {source}, destination {destination}", cell.field)
 }
 
 /// The lines that say what a list of counts or digests does not hold.

@@ -26,7 +26,7 @@ pub fn gaps(arguments: &GapsArgs, stop: &Stop, progress: &Meter) -> Result<Print
         drill_missing: true,
         drill_extra: true,
         observer: Some(Arc::<Observer>::clone(&observer)),
-        ..both.job.compare_options(both.job.settings.jobs)
+        ..both.job.compare_options(sides, both.job.settings.jobs)
     };
     let outcome = both.run(&options, progress)?;
     let mut found = observer.found();

@@ -23,8 +23,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Findings that are kept with their values.
-const FINDINGS_MAX: usize = 10_000;
 /// One of so many parts of the memory is for digests; half of it is for a line file's rows.
 const DIGEST_SHARE: usize = 4;
 /// A password file longer than this is not one.
@@ -363,11 +361,11 @@ impl Job {
     }
 
     /// Limits of a comparison of which `parallel` units are under way at once.
-    pub(super) fn compare_options(&self, parallel: usize) -> compare::Options {
+    pub(super) fn compare_options(&self, sides: &TwoSides, parallel: usize) -> compare::Options {
         // Both sides of each unit.
         let memory = self.settings.memory / DIGEST_SHARE / (2 * parallel.max(1));
         let (filter, spill) = (self.settings.filter.clone(), self.settings.spill.clone());
-        compare::Options::new(filter, memory, spill, FINDINGS_MAX)
+        compare::Options::new(filter, memory, spill, sides.max_differences as usize)
     }
 
     pub(super) fn context(&self, sides: &TwoSides, progress: &Meter) -> Result<Context> {
@@ -390,6 +388,7 @@ impl Job {
             expired: self.expired.clone(),
             insecure: self.insecure.iter().map(ToString::to_string).collect(),
             unread: self.side.source.unread().into_iter().chain(self.unread.clone()).collect(),
+            throughput: progress.history(),
         })
     }
 }

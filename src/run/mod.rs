@@ -174,7 +174,7 @@ fn copy_recorded(
         progress.expect(Stage::Read, cells);
     }
     let options = copy::Options {
-        compare: job.compare_options(copy::UNITS_OPEN),
+        compare: job.compare_options(sides, copy::UNITS_OPEN),
         jobs: job.settings.jobs,
         batch_rows: BATCH_ROWS,
         batch_bytes: BATCH_BYTES,
@@ -271,7 +271,7 @@ fn compared_archive(
         return Err(Error::usage("the destination can be neither written nor read"));
     };
     let jobs = job.settings.jobs;
-    let options = job.compare_options(jobs);
+    let options = job.compare_options(sides, jobs);
     let outcome = verify::run(&*job.side.source, reader, units, jobs, &options, None, progress)?;
     if outcome.counts.different() > 0 {
         return Err(Error::location(
@@ -294,7 +294,7 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     let sides = &arguments.sides;
     let pauses = arguments.recheck.pauses()?;
     let mut both = Comparison::open("verify", sides, pauses, progress)?;
-    let options = both.job.compare_options(both.job.settings.jobs);
+    let options = both.job.compare_options(sides, both.job.settings.jobs);
     let outcome = both.run(&options, progress)?;
     let context = both.job.context(sides, progress)?;
     let report = report::of_verify(context, outcome, both.is_writable());

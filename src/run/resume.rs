@@ -83,7 +83,7 @@ impl Recording {
             format_time(proof.time),
             self.journal.directory().display()
         );
-        Some(Printed { text, json: not_re_read(proof.json, proof.time), exit_status: 0 })
+        Some(Printed::kept(text, not_re_read(proof.json, proof.time)))
     }
 
     /// Says how a copy goes on that was begun before.
