@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, bounded};
 use std::io::{self, Write};
 
 /// Bytes that are written at once.
-const BUFFER: usize = 1 << 20;
+const BUFFER: usize = 256 << 10;
 /// Blocks, and texts, that wait to be worked on.
 const AHEAD: usize = 2;
 
