@@ -49,7 +49,7 @@
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`mod@digest_file`], [`reject`], [`snapshot`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
-//! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`cat`], [`digests`], [`gaps`], [`inspect`] |
+//! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`cat`], [`digests`], [`gaps`], [`inspect`], [`causes`] |
 //! | 6 | [`side`], [`report`], [`progress`], [`logs`], [`panics`], [`cli`], [`run`], `main` |
 //!
 //! # Threads
@@ -104,6 +104,7 @@
 pub mod archive;
 pub mod block;
 pub mod cat;
+pub mod causes;
 pub mod cli;
 pub mod compare;
 pub mod compress;

@@ -287,7 +287,7 @@ fn what_queries_cannot_show_is_unprovable_in_a_digest_too() {
     }
     let output = place.path("merged");
     let merge = gapless(["digest", "merge", &stored, &shown, "-o", &output]).run();
-    merge.expect_status(4).expect_err("one by queries and one of stored files");
+    merge.expect_status(4).expect_err("name series otherwise");
 }
 
 #[test]

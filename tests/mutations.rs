@@ -76,7 +76,8 @@ fn data(random: &mut Random) -> Data {
     for namespace in 0..NAMESPACES {
         for series in 0..SERIES {
             for _ in 0..30 {
-                let time = i64::try_from(random.next() % u64::try_from(DAYS * DAY).unwrap()).unwrap();
+                let time =
+                    i64::try_from(random.next() % u64::try_from(DAYS * DAY).unwrap()).unwrap();
                 let mut row = Row::new();
                 for field in 0..4 {
                     if random.below(4) > 0 {
@@ -339,11 +340,8 @@ fn truth(source: &Data, destination: &Data) -> (BTreeSet<Named>, Counts) {
         cells.collect()
     };
     let (ours, theirs) = (cells(source), cells(destination));
-    let mut counts = Counts {
-        source: ours.len() as u64,
-        destination: theirs.len() as u64,
-        ..Counts::default()
-    };
+    let mut counts =
+        Counts { source: ours.len() as u64, destination: theirs.len() as u64, ..Counts::default() };
     let mut named = BTreeSet::new();
     let keys: BTreeSet<_> = ours.keys().chain(theirs.keys()).copied().collect();
     for place in keys {
@@ -371,7 +369,15 @@ fn truth(source: &Data, destination: &Data) -> (BTreeSet<Named>, Counts) {
         let text = |stored: Option<&Stored>| format!("{:?}", stored.map(Stored::value));
         let key = key::parse(series_key(series).as_bytes()).key().to_vec();
         let field = format!("f {field}");
-        named.insert((namespace(number), key, time, field, format!("{class:?}"), text(one), text(two)));
+        named.insert((
+            namespace(number),
+            key,
+            time,
+            field,
+            format!("{class:?}"),
+            text(one),
+            text(two),
+        ));
     }
     (named, counts)
 }
@@ -427,8 +433,11 @@ fn round(seed: u64) -> u64 {
     // Where a side holds nothing at all in an hour, the hour is named and the counts are the same.
     let outcome = compared(&source, &mutant.data, false);
     assert_eq!(outcome.counts, counts, "seed {seed}");
-    let places: BTreeSet<_> =
-        outcome.places.iter().map(|p| (&p.namespace, p.series.as_ref().unwrap().key(), p.window.start)).collect();
+    let places: BTreeSet<_> = outcome
+        .places
+        .iter()
+        .map(|p| (&p.namespace, p.series.as_ref().unwrap().key(), p.window.start))
+        .collect();
     let hours: BTreeSet<_> =
         named.iter().map(|cell| (&cell.0, &cell.1[..], cell.2.div_euclid(HOUR) * HOUR)).collect();
     assert_eq!(places, hours, "seed {seed}");

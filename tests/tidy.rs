@@ -38,6 +38,7 @@ const LAYERS: [&[&str]; 7] = [
         "digests",
         "gaps",
         "inspect",
+        "causes",
     ],
     &["side", "report", "progress", "logs", "panics", "cli", "run", "main", "lib"],
 ];

@@ -227,6 +227,19 @@ pub struct PlaceFinding {
 }
 
 impl PlaceFinding {
+    /// A place of a series that is known, with its counts.
+    #[must_use]
+    pub fn new(
+        namespace: Namespace,
+        hash: SeriesHash,
+        series: Arc<Series>,
+        window: Window,
+        counts: Counts,
+    ) -> Self {
+        let (measurement, series, proven) = (None, Some(series), None);
+        Self { namespace, hash, measurement, series, window, counts, proven }
+    }
+
     /// By what findings are sorted.
     #[must_use]
     pub fn order(&self) -> (&Namespace, Option<&[u8]>, SeriesHash, Window) {

@@ -13,7 +13,7 @@ use super::drill::partitions_of;
 use super::{Digest, Findings, Options, Sides, Unit, compare_range, hour_window, measurement_of};
 use crate::digest::cell::{SeriesHash, SeriesHasher};
 use crate::digest::node::Node;
-use crate::digest::set::{self, Builder, HashRange, Leaf, Place};
+use crate::digest::set::{self, Builder, Flags, HashRange, Leaf, Place};
 use crate::error::Result;
 use crate::plan::Namespace;
 use crate::source::{Source, for_each_block};
@@ -31,6 +31,8 @@ pub struct Pending {
     destination: Node,
     /// What both sides held when they were read first, as it is in their totals.
     first: (Node, Node),
+    /// What is to be known of its names.
+    flags: Flags,
 }
 
 impl Pending {
@@ -126,6 +128,7 @@ fn sift_range(
             source,
             destination,
             first: (source, destination),
+            flags: both.flags(),
         });
     }
     Ok((findings, Some(pending)))
@@ -244,7 +247,7 @@ pub fn digests_of(pending: &[Pending], options: &Options) -> Result<(Digest, Dig
         let mut set = Builder::new(options.memory_max, options.spill.clone());
         for one in pending.iter().filter(|one| node(one).cells > 0) {
             let hour = i32::try_from(one.place.1).unwrap_or(i32::MAX);
-            let leaf = Leaf::new(one.place.0, hour, node(one), false);
+            let leaf = Leaf::new(one.place.0, hour, node(one), one.flags);
             set.add_leaf(&leaf, one.measurement.as_deref())?;
         }
         Ok(Digest { set: set.finish()?, ..Digest::default() })

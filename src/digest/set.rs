@@ -48,12 +48,16 @@ impl Leaf {
         self.name.0 & Name::CUT != 0
     }
 
-    /// A leaf whose measurement is not known yet. `hidden` says that queries of a server cannot show
-    /// a series of it.
+    /// A leaf whose measurement is not known yet.
     #[must_use]
-    pub fn new(series: SeriesHash, hour: i32, node: Node, hidden: bool) -> Self {
-        let hidden = if hidden { Name::HIDDEN } else { 0 };
-        Self { series, node, hour, name: Name(Name::UNKNOWN | hidden) }
+    pub fn new(series: SeriesHash, hour: i32, node: Node, flags: Flags) -> Self {
+        Self { series, node, hour, name: Name(Name::UNKNOWN | flags.bits()) }
+    }
+
+    /// What is to be known of its names.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        Flags { hidden: self.is_hidden(), cut: self.may_be_cut() }
     }
 
     /// Hours since 1970.
@@ -72,6 +76,22 @@ impl Leaf {
     #[must_use]
     pub fn place(&self) -> Place {
         (self.series, i64::from(self.hour))
+    }
+}
+
+/// What is to be known of the names in a leaf.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// Queries of a server cannot show a series of it.
+    pub hidden: bool,
+    /// Files may cut a name of it elsewhere.
+    pub cut: bool,
+}
+
+impl Flags {
+    fn bits(self) -> u32 {
+        let bit = |set: bool, bit: u32| if set { bit } else { 0 };
+        bit(self.hidden, Name::HIDDEN) | bit(self.cut, Name::CUT)
     }
 }
 
@@ -232,8 +252,8 @@ impl Builder {
             self.make_room()?;
         }
         let number = measurement.map_or(Name::UNKNOWN, |name| self.names.number(name));
-        let hidden = if leaf.is_hidden() { Name::HIDDEN } else { 0 };
-        self.leaves.push(Leaf { name: Name(number | hidden), ..*leaf });
+        let name = Name(number | leaf.flags().bits());
+        self.leaves.push(Leaf { name, ..*leaf });
         self.total += leaf.node;
         Ok(())
     }
@@ -499,6 +519,14 @@ impl BothSides<'_> {
     #[must_use]
     pub fn is_on_both(&self) -> bool {
         self.source.is_some() && self.destination.is_some()
+    }
+
+    /// What is to be known of the names of either.
+    #[must_use]
+    pub fn flags(&self) -> Flags {
+        let one = |leaf: Option<&Leaf>| leaf.map(Leaf::flags).unwrap_or_default();
+        let (ours, theirs) = (one(self.source), one(self.destination));
+        Flags { hidden: ours.hidden || theirs.hidden, cut: ours.cut || theirs.cut }
     }
 
     /// True where a cell of either has a name that files may cut elsewhere.

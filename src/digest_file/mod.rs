@@ -45,9 +45,11 @@ pub const MAGIC: &[u8; 16] = b"\0gapless digest\n";
 pub const VERSION: u32 = 1;
 
 /// Number of a measurement whose name is not kept.
-const NAME_UNKNOWN: u32 = HIDDEN - 1;
+const NAME_UNKNOWN: u32 = CUT - 1;
 /// Set in the number where queries hide the series.
 const HIDDEN: u32 = 1 << 31;
+/// Beside a leaf's name: files may cut a name of the series or its fields elsewhere.
+const CUT: u32 = 1 << 30;
 /// Bytes of a stored leaf.
 const LEAF_BYTES: usize = 64;
 
@@ -64,6 +66,8 @@ pub struct Contents {
     pub filter: FilterEntry,
     /// Series were seen by the raw keys under which they are stored.
     pub raw_keys: bool,
+    /// Series and field were told apart by the first `#!~#`, as in a server's files.
+    pub cuts_keys: bool,
     /// What lies outside of what was digested, one remark a line.
     pub not_covered: Vec<String>,
     /// What was there and could not be digested, one remark a line: the digest is incomplete.

@@ -3,12 +3,12 @@
 use super::frame::{HEADER, Header, Kind};
 use super::names::head;
 use super::{
-    Contents, HIDDEN, LEAF_BYTES, MAGIC, NAME_UNKNOWN, NamespaceEntry, UnitEntry, VERSION, damaged,
-    whole_hours,
+    CUT, Contents, HIDDEN, LEAF_BYTES, MAGIC, NAME_UNKNOWN, NamespaceEntry, UnitEntry, VERSION,
+    damaged, whole_hours,
 };
 use crate::digest::cell::{CANON_VERSION, SeriesHash};
 use crate::digest::node::Node;
-use crate::digest::set::{self, DigestSet, Leaf};
+use crate::digest::set::{self, DigestSet, Flags, Leaf};
 use crate::error::{Error, Result};
 use crate::plan::Namespace;
 use crate::spill;
@@ -351,7 +351,8 @@ fn decode(record: &[u8; LEAF_BYTES]) -> (Leaf, u32) {
     let node = Node { cells: word(16), keys: [word(24), word(32)], values: [word(40), word(48)] };
     let hour = i32::from_le_bytes(at(record, 56));
     let name = u32::from_le_bytes(at(record, 60));
-    (Leaf::new(series, hour, node, name & HIDDEN != 0), name & !HIDDEN)
+    let flags = Flags { hidden: name & HIDDEN != 0, cut: name & CUT != 0 };
+    (Leaf::new(series, hour, node, flags), name & !(HIDDEN | CUT))
 }
 
 /// One way through the whole file, from its first byte to its last.

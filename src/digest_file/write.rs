@@ -2,12 +2,12 @@
 
 use super::frame::{FULL, HEADER, Kind, seal};
 use super::{
-    Contents, Dictionary, DictionaryFrame, HIDDEN, LEAF_BYTES, MAGIC, NAME_UNKNOWN, UnitEntry,
+    CUT, Contents, Dictionary, DictionaryFrame, HIDDEN, LEAF_BYTES, MAGIC, NAME_UNKNOWN, UnitEntry,
     VERSION,
 };
 use crate::digest::cell::{CANON_VERSION, SeriesHash};
 use crate::digest::node::Node;
-use crate::digest::set::{self, DigestSet, Leaf};
+use crate::digest::set::{self, DigestSet, Flags, Leaf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::window::Window;
@@ -219,7 +219,8 @@ fn encode(leaf: &Leaf, name: u32, out: &mut Vec<u8>) {
     for word in [leaf.node.cells, k0, k1, v0, v1] {
         out.extend_from_slice(&word.to_le_bytes());
     }
-    let hidden = if leaf.is_hidden() { HIDDEN } else { 0 };
+    let Flags { hidden, cut } = leaf.flags();
+    let name = name | if hidden { HIDDEN } else { 0 } | if cut { CUT } else { 0 };
     out.extend_from_slice(&leaf.hour().to_le_bytes());
-    out.extend_from_slice(&(name | hidden).to_le_bytes());
+    out.extend_from_slice(&name.to_le_bytes());
 }

@@ -59,6 +59,7 @@ fn described(files: &[DigestFile]) -> Contents {
         origins,
         filter: first.map(|contents| contents.filter.clone()).unwrap_or_default(),
         raw_keys: first.is_some_and(|contents| contents.raw_keys),
+        cuts_keys: first.is_some_and(|contents| contents.cuts_keys),
         not_covered: gather(&|contents| contents.not_covered.clone()),
         not_read: gather(&|contents| contents.not_read.clone()),
         ..Contents::default()
@@ -140,8 +141,12 @@ fn refuse_unlike(one: &DigestFile, two: &DigestFile) -> Result<()> {
     if ours.filter != theirs.filter {
         return Err(both(one, two, "were made with different --measurement, --tag or --exclude"));
     }
-    if ours.raw_keys != theirs.raw_keys {
-        return Err(both(one, two, "were made, one by queries and one of stored files"));
+    if (ours.raw_keys, ours.cuts_keys) != (theirs.raw_keys, theirs.cuts_keys) {
+        return Err(both(
+            one,
+            two,
+            "were made of sources that name series otherwise: one of stored files, the other not",
+        ));
     }
     if ours.every_namespace.is_empty() != theirs.every_namespace.is_empty() {
         return Err(both(one, two, "were made, one of every database and one of named ones"));

@@ -22,6 +22,7 @@ pub use self::types::{TypeConflict, TypesDealtWith};
 
 use self::text::figure;
 
+use crate::causes;
 use crate::compare::{CellFinding, Class, Counts, OwnedValue, PlaceFinding, Proven, ReadAgain};
 use crate::copy;
 use crate::digest::node::Node;
@@ -568,7 +569,7 @@ fn build(
         settings_differ: Vec::new(),
         counts: outcome.counts,
         read_again: outcome.read_again,
-        causes: Vec::new(),
+        causes: causes::of(&outcome),
         sent,
         pace: None,
         accounts: None,

@@ -318,6 +318,9 @@ fn describe(cell: &Cell) -> String {
     let destination = cell.destination.clone().unwrap_or_else(none);
     let class = class_name(cell.class);
     let time = format_time(cell.time);
+    if cell.source.is_none() && cell.destination.is_none() {
+        return format!("{} at {time}: {class}, with a value that is not known", cell.field);
+    }
     format!("{} at {time}: {class}: source {source}, destination {destination}", cell.field)
 }
 

@@ -85,6 +85,7 @@ fn save(
         every_namespace: every.then(|| job.window.into()).into_iter().collect(),
         filter: FilterEntry::from(&job.settings.filter),
         raw_keys: source.sees_raw_keys(),
+        cuts_keys: source.cuts_keys(),
         not_covered: job.not_covered.clone(),
         not_read,
         ..Contents::default()

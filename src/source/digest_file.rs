@@ -67,6 +67,10 @@ impl Source for DigestSource {
         self.0.contents().not_read.iter().map(remark).collect()
     }
 
+    fn cuts_keys(&self) -> bool {
+        self.0.contents().cuts_keys
+    }
+
     fn sees_raw_keys(&self) -> bool {
         self.0.contents().raw_keys
     }
