@@ -37,6 +37,13 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => {
             reported(&arguments.sides, asked, |progress| run::verify(&arguments, progress))
         }
+        Command::Repair(arguments) => {
+            let stop = Stop::by_signal().unwrap_or_else(|error| {
+                progress::print(&format!("warning: SIGINT will stop at once: {error}"));
+                Stop::default()
+            });
+            reported(&arguments.sides, asked, |progress| run::repair(&arguments, &stop, progress))
+        }
         Command::Cat(arguments) => cat(&arguments, asked),
         Command::Inspect(arguments) => {
             listed(&arguments.common, arguments.json, asked, |it| run::inspect(&arguments, it))

@@ -27,7 +27,18 @@ const LAYERS: [&[&str]; 7] = [
     ],
     &["source", "sink"],
     &["pipeline"],
-    &["units", "compare", "conflicts", "journal", "copy", "verify", "cat", "digests", "inspect"],
+    &[
+        "units",
+        "compare",
+        "conflicts",
+        "journal",
+        "copy",
+        "verify",
+        "repair",
+        "cat",
+        "digests",
+        "inspect",
+    ],
     &["side", "report", "progress", "logs", "panics", "cli", "run", "main", "lib"],
 ];
 

@@ -2,10 +2,12 @@
 
 mod digest;
 mod job;
+mod repair;
 mod resume;
 mod saved;
 
 pub use self::digest::{digest, export, merge};
+pub use self::repair::repair;
 
 use self::job::{Job, access, floor, grid, shard_group};
 use self::resume::Recording;
