@@ -40,7 +40,11 @@ fn at(minute: i64) -> i64 {
 
 impl Both {
     fn start() -> Self {
-        let (one, two) = (Influxd::start(), Influxd::start());
+        Self::with_index("inmem")
+    }
+
+    fn with_index(index: &str) -> Self {
+        let (one, two) = (Influxd::start(), Influxd::builder().index(index).start());
         for server in [&one, &two] {
             server.create_database("db");
             server.write("db", lines());
@@ -200,7 +204,16 @@ fn a_portable_backup_as_the_base_settles_changes_three_ways() {
 
 #[test]
 fn only_the_named_extras_are_deleted() {
-    let both = Both::start();
+    only_the_named_extras("inmem");
+}
+
+#[test]
+fn only_the_named_extras_are_deleted_by_the_other_index() {
+    only_the_named_extras("tsi1");
+}
+
+fn only_the_named_extras(index: &str) {
+    let both = Both::with_index(index);
     let time = at(500);
     both.two.query("CREATE RETENTION POLICY other ON db DURATION INF REPLICATION 1");
     both.one.query("CREATE RETENTION POLICY other ON db DURATION INF REPLICATION 1");
@@ -211,6 +224,8 @@ fn only_the_named_extras_are_deleted() {
         format!("m,host=a v=1 {}", time + 1),
         format!("m v=1 {}", time + 1),
         format!("host,host=a host=1 {}", time + 1),
+        // A field has the name of the tag.
+        format!("host,host=b host=1 {time}"),
     ]
     .join("\n");
     for server in [&both.one, &both.two] {
@@ -414,4 +429,17 @@ fn what_is_new_outside_of_the_scope_or_moving_is_never_deleted() {
         assert_eq!(both.rows(&query), rows, "{host}");
     }
     assert_eq!(both.rows("SELECT v FROM db..other"), 1);
+}
+
+#[test]
+fn a_type_that_the_shard_group_cannot_hold_is_foreseen() {
+    let both = Both::start();
+    both.one.write("db", format!("mixed v=1.5,w=1 {}", at(2)));
+    both.two.write("db", format!("mixed v=1i {}", at(90)));
+    let expected = counted(&[("send", 1), ("type_differs", 1), ("extra", 1)]);
+    let plan = both.repair(&[], 1);
+    assert_eq!(actions(&plan), expected, "{plan:#}");
+    let applied = both.repair(&["--apply"], 1);
+    assert_eq!((&applied["sent"]["cells"], &applied["sent"]["rejected"]), (&1.into(), &0.into()));
+    assert_eq!(applied["counts"]["missing_in_destination"], 1);
 }

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | missing at the destination | sent |
 //! | another value | sent where the base says that only the source changed, or the operator does |
-//! | another type | nothing: a shard group holds one type of a field |
+//! | another type, or one that the shard group cannot hold | nothing: it holds one type of a field |
 //! | at the destination only | deleted where the operator says so and nothing else is hit ([`delete`]) |
 //! | missing, and held by the base as by the source | nothing: it may have been deleted there |
 //! | a point that stands at both sides less than a second apart | nothing: it was written without a time |
@@ -18,6 +18,7 @@ mod look;
 mod shifted;
 
 use crate::compare::{CellFinding, Class, OwnedValue, PlaceFinding, Unit};
+use crate::conflicts::Conflict;
 use crate::digest::cell::{SeriesHash, SeriesHasher};
 use crate::digest::set::hour_of;
 use crate::error::Result;
@@ -173,6 +174,26 @@ fn decided(difference: &Difference, choices: Choices) -> Action {
         Class::ExtraInDestination if !choices.delete_extra => Action::Extra,
         Class::ExtraInDestination if choices.base && !as_destination => Action::KeepAdded,
         Class::ExtraInDestination => Action::Delete,
+    }
+}
+
+/// Leaves missing cells whose type a shard group of the destination cannot hold.
+pub fn refuse_types(differences: &mut [Difference], conflicts: &[Conflict]) {
+    for conflict in conflicts {
+        for one in differences.iter_mut().filter(|one| one.action == Action::Send) {
+            let cell = &one.cell;
+            let field_type = cell.source.as_ref().map(|value| value.value().field_type());
+            let loses = conflict.losing.iter().any(|(lost, _)| Some(*lost) == field_type);
+            if loses
+                && one.destination == conflict.destination
+                && conflict.unit.contains(cell.time)
+                && *cell.series.measurement() == *conflict.measurement
+                && cell.field == conflict.field
+            {
+                one.action = Action::TypeDiffers;
+                one.reason = Some(format!("the field is {} there", conflict.keep));
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::archive::Header;
 use crate::cli::RepairArgs;
 use crate::compare::{Options, Unit};
 use crate::compress::Input;
+use crate::conflicts;
 use crate::copy::{self, Sent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
@@ -13,7 +14,7 @@ use crate::http::Role;
 use crate::line::Precision;
 use crate::location::Location;
 use crate::pipeline::Progress;
-use crate::plan::{Held, Namespace};
+use crate::plan::{Filter, Held, Namespace, Scope};
 use crate::progress::Meter;
 use crate::reject::Rejects;
 use crate::repair::delete::{self, Places, Target};
@@ -24,8 +25,8 @@ use crate::report::{self, Printed, Report};
 use crate::series::Printable;
 use crate::side::{self, DestinationSide, Missing, SourceSide, Writing};
 use crate::sink::influx;
-use crate::source::Source;
 use crate::source::line_file::{self, LineFile};
+use crate::source::{Source, for_each_block};
 use crate::stop::Stop;
 use crate::units::{self, Pair};
 use crate::verify::{self, Live, Outcome};
@@ -96,6 +97,11 @@ fn repaired(
     let mut first = compare()?;
     let mut differences = work.differences(&mut first)?;
     let targets = work.decide(&mut differences, &destination)?;
+    let group = |unit: &Unit| {
+        let pair = pairs.iter().find(|pair| pair.destination == unit.destination);
+        pair.map_or(unit.window, |pair| grid(&held, pair).cell(unit.window.start))
+    };
+    work.refuse_types(&mut differences, &group)?;
     let (missing, changed) = (
         lines::to_send(&differences, Action::Send)?,
         lines::to_send(&differences, Action::Overwrite)?,
@@ -226,6 +232,23 @@ impl Work<'_> {
             Some(places) => delete::check(places, differences),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Leaves what the destination would refuse for its type.
+    fn refuse_types(
+        &self,
+        differences: &mut [Difference],
+        group: &dyn Fn(&Unit) -> Window,
+    ) -> Result<()> {
+        for (namespace, text) in lines::to_send(differences, Action::Send)? {
+            let units = self.units_of(&namespace);
+            let source = self.as_source(namespace, text)?;
+            let units = cut(&units, &source)?;
+            let (reader, filter) = (&*self.there.source, Filter::default());
+            let found = conflicts::find(&source, reader, &units, &filter, group)?;
+            repair::refuse_types(differences, &found);
+        }
+        Ok(())
     }
 
     fn places<'s>(&'s self, destination: &'s DestinationSide) -> Option<Places<'s>> {
@@ -377,10 +400,10 @@ impl Work<'_> {
 fn cut(units: &[Unit], source: &dyn Source) -> Result<Vec<Unit>> {
     let mut kept = Vec::new();
     for unit in units {
-        let scope = crate::plan::Scope::new(&unit.source, unit.window, &Default::default());
+        let scope = Scope::new(&unit.source, unit.window, &Filter::default());
         let partitions = source.plan(&scope)?;
         let (mut start, mut end) = (i64::MAX, i64::MIN);
-        crate::source::for_each_block(source, &partitions, |block| {
+        for_each_block(source, &partitions, |block| {
             for &time in block.times() {
                 (start, end) = (start.min(time), end.max(time.saturating_add(1)));
             }
