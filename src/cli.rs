@@ -43,7 +43,8 @@ Passwords come from GAPLESS_SOURCE_PASSWORD and GAPLESS_DESTINATION_PASSWORD, or
 
 Exit status:
   0  identical, complete, or cast as asked; a dry run that nothing speaks against
-  1  differences or gaps found (verify, gaps), conflicts left (copy)
+  1  differences or gaps found (verify, gaps) or left (repair), conflicts left (copy); a plan with
+     something to do
   2  wrong arguments
   3  incomplete: something was rejected or cannot be proven, or nothing was compared or read back
   4  failed
@@ -58,6 +59,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Find the windows in which the destination lacks what the source holds, and fill them
     Gaps(GapsArgs),
+    /// Compare two sides and say what would make a server like the source; do it with --apply
+    Repair(RepairArgs),
     /// Write canonical line protocol to standard output
     Cat(CatArgs),
     /// Show what a source holds: databases, measurements, series, cells, times, types
@@ -292,20 +295,79 @@ impl Recheck {
     /// # Errors
     /// A usage error for what is no list of durations.
     pub fn pauses(&self) -> Result<Vec<Duration>> {
-        if self.recheck == "none" {
-            return Ok(Vec::new());
+        pauses(&self.recheck)
+    }
+}
+
+/// Reads pauses.
+fn pauses(text: &str) -> Result<Vec<Duration>> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    let pause = |text: &str| {
+        let pause: jiff::SignedDuration = text.trim().parse().ok()?;
+        Duration::try_from(pause).ok().filter(|pause| *pause <= PAUSE_MAX)
+    };
+    let pauses: Option<Vec<Duration>> = text.split(',').map(pause).collect();
+    pauses.filter(|pauses| pauses.len() <= PAUSES_MAX).ok_or_else(|| {
+        Error::usage(format!("{text:?} are no pauses: write --recheck 5s,15s,1m30s, or none"))
+    })
+}
+
+/// Arguments of `repair`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct RepairArgs {
+    /// Both sides; the destination is a server.
+    #[command(flatten)]
+    pub sides: TwoSides,
+    /// Read what differs again after these pauses, as verify does, before anything is decided
+    #[arg(long, value_name = "PAUSES", default_value = "5s,15s,45s,135s,405s")]
+    pub recheck: String,
+    /// Do what the plan says; without it nothing is written
+    #[arg(long)]
+    pub apply: bool,
+    /// An older state of both sides (any source but a digest file), by which changed cells are settled:
+    /// changed only at the source: sent; only at the destination: kept; at both: left as a conflict. What
+    /// the destination lacks and the base holds as the source does may have been deleted there: it is left
+    #[arg(long, value_name = "LOCATION")]
+    pub base: Option<String>,
+    /// Send every changed cell
+    #[arg(long, conflicts_with = "base")]
+    pub overwrite: bool,
+    /// Send what may have been deleted at the destination, too
+    #[arg(long, requires = "base")]
+    pub send_deleted: bool,
+    /// Send points, too, that stand at both sides with times less than a second apart, as clients write
+    /// them that give no time: the destination then holds both
+    #[arg(long)]
+    pub send_shifted: bool,
+    /// Delete points that only the destination holds, where a statement hits nothing else; with --base
+    /// only those that the base holds
+    #[arg(long)]
+    pub delete_extra: bool,
+    /// List what is deleted in this file before it is; without it on standard error, up to 100 points
+    #[arg(long, value_name = "FILE", requires = "delete_extra")]
+    pub delete_list: Option<PathBuf>,
+    /// Write down first what is overwritten and deleted (as line protocol, for gapless copy --overwrite)
+    /// and what is created (as comments). An existing file is left, and a number added to the name
+    #[arg(long, value_name = "FILE")]
+    pub undo_file: Option<PathBuf>,
+}
+
+impl RepairArgs {
+    /// The pauses before differences are read again.
+    ///
+    /// # Errors
+    /// A usage error for what is no list of durations, or none where points are to be deleted.
+    pub fn pauses(&self) -> Result<Vec<Duration>> {
+        let pauses = pauses(&self.recheck)?;
+        if pauses.is_empty() && self.delete_extra {
+            return Err(Error::usage(
+                "--delete-extra needs --recheck: what is on its way must not be taken for extra",
+            ));
         }
-        let pause = |text: &str| {
-            let pause: jiff::SignedDuration = text.trim().parse().ok()?;
-            Duration::try_from(pause).ok().filter(|pause| *pause <= PAUSE_MAX)
-        };
-        let pauses: Option<Vec<Duration>> = self.recheck.split(',').map(pause).collect();
-        pauses.filter(|pauses| pauses.len() <= PAUSES_MAX).ok_or_else(|| {
-            Error::usage(format!(
-                "{:?} are no pauses: write --recheck 5s,15s,1m30s, or none",
-                self.recheck
-            ))
-        })
+        Ok(pauses)
     }
 }
 

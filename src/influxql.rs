@@ -7,6 +7,7 @@
 //! guesses. Data are not read here.
 
 pub mod create;
+pub mod delete;
 mod explain;
 mod schema;
 
@@ -157,9 +158,15 @@ pub fn namespace(database: &str, retention_policy: &str) -> Result<String> {
 /// # Errors
 /// Where the server cannot be reached or refuses the statement at once.
 pub fn run(client: &Client, statement: &str) -> Result<Replies<BodyReader>> {
+    run_on(client, statement, None)
+}
+
+/// The same with the database that a statement means which cannot name it.
+fn run_on(client: &Client, statement: &str, database: Option<&str>) -> Result<Replies<BodyReader>> {
     let what = format!("the query {}", shorten(statement));
-    let parameters =
-        [("q", statement.as_bytes()), ("epoch", b"ns".as_slice()), ("chunked", b"true")];
+    let mut parameters =
+        vec![("q", statement.as_bytes()), ("epoch", b"ns".as_slice()), ("chunked", b"true")];
+    parameters.extend(database.map(|name| ("db", name.as_bytes())));
     let call = Call {
         what: &what,
         path: "/query",

@@ -30,7 +30,11 @@
 //! - [`copy`] compares, sends what is missing through a [`sink::Sink`], and compares again; it
 //!   succeeds when every cell of the source is found at the destination or accounted for.
 //!   What it has proven of each unit goes to the [`journal`], from which another process goes on.
-//!   [`verify`] compares and changes nothing; [`gaps`] makes windows of what a comparison shows; [`cat`] writes line protocol; [`inspect`] counts;
+//! - [`repair`] decides for every cell that differs what is done about it: it hands what is to be sent to
+//!   [`copy`] and deletes only what it was told to, where a statement hits nothing else.
+//! - [`verify`] compares and changes nothing; [`gaps`] makes windows of what a comparison shows;
+//!   [`causes`] guesses at what the pattern of differences says; [`cat`] writes line protocol;
+//!   [`inspect`] counts;
 //!   [`digests`] sums, and saves sums.
 //! - A digest file ([`mod@digest_file`]) holds the leaves of a source, to be compared when the source
 //!   is gone. It is a source that plans units and opens none: [`source::Source::digest_file`] hands its
@@ -49,7 +53,7 @@
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`mod@digest_file`], [`reject`], [`snapshot`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
-//! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`cat`], [`digests`], [`gaps`], [`inspect`], [`causes`] |
+//! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`repair`], [`cat`], [`digests`], [`gaps`], [`inspect`], [`causes`] |
 //! | 6 | [`side`], [`report`], [`progress`], [`logs`], [`panics`], [`cli`], [`run`], `main` |
 //!
 //! # Threads
@@ -133,6 +137,7 @@ pub mod plan;
 pub mod progress;
 pub mod rate;
 pub mod reject;
+pub mod repair;
 pub mod report;
 pub mod run;
 pub mod series;

@@ -38,6 +38,10 @@ fn main() -> ExitCode {
             let stop = stop_by_signal();
             reported(&arguments.sides, asked, |progress| run::gaps(&arguments, &stop, progress))
         }
+        Command::Repair(arguments) => {
+            let stop = stop_by_signal();
+            reported(&arguments.sides, asked, |progress| run::repair(&arguments, &stop, progress))
+        }
         Command::Cat(arguments) => cat(&arguments, asked),
         Command::Inspect(arguments) => {
             listed(&arguments.common, arguments.json, asked, |it| run::inspect(&arguments, it))

@@ -372,6 +372,15 @@ impl DestinationSide {
         }
     }
 
+    /// The client of a server.
+    #[must_use]
+    pub fn client(&self) -> Option<&Client> {
+        match self {
+            Self::Influx(influx) => Some(influx.reader.client()),
+            _ => None,
+        }
+    }
+
     /// The namespaces that are there, with their settings.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ const LAYERS: [&[&str]; 7] = [
         "journal",
         "copy",
         "verify",
+        "repair",
         "cat",
         "digests",
         "gaps",

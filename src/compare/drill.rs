@@ -376,7 +376,7 @@ fn show(options: &Options, unit: &Unit, seen: &Seen<'_>) {
 }
 
 /// The partitions of one measurement, or of all where it is unknown.
-pub(super) fn partitions_of(
+pub(crate) fn partitions_of(
     side: &dyn Source,
     measurement: Option<&[u8]>,
     namespace: &Namespace,

@@ -15,6 +15,7 @@ pub mod recheck;
 mod sums;
 pub mod timeline;
 
+pub(crate) use self::drill::partitions_of;
 pub use self::sums::Proven;
 
 use self::drill::{Drill, groups};
@@ -277,7 +278,9 @@ pub enum OwnedValue {
 }
 
 impl OwnedValue {
-    fn of(value: Value<'_>) -> Self {
+    /// The value, kept.
+    #[must_use]
+    pub fn of(value: Value<'_>) -> Self {
         match value {
             Value::Float(value) => Self::Scalar(Value::Float(value)),
             Value::Integer(value) => Self::Scalar(Value::Integer(value)),

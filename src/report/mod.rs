@@ -11,6 +11,7 @@ mod html;
 pub mod inspect;
 pub mod next;
 mod printed;
+pub mod repair;
 mod stretch;
 pub mod text;
 mod types;
@@ -107,7 +108,7 @@ impl Verdict {
 pub struct Report {
     /// Version of this structure.
     pub version: u32,
-    /// `copy` or `verify`.
+    /// `copy`, `verify` or `repair`.
     pub command: &'static str,
     /// The verdict.
     pub verdict: Verdict,
@@ -186,6 +187,9 @@ pub struct Report {
     /// What earlier runs of the same copy did, where a journal told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resumed: Option<Resumed>,
+    /// What is done about each cell that differs; only for `repair`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair: Option<repair::Repair>,
     /// Seconds from the first byte read to the verdict.
     pub seconds: f64,
     /// The next command to run, where something is wrong.
@@ -586,6 +590,7 @@ fn build(
         places: outcome.places.iter().map(place).collect(),
         cells: outcome.cells.iter().map(cell).collect(),
         resumed: None,
+        repair: None,
         seconds: context.elapsed.as_secs_f64(),
         next,
         made: journal::now(),

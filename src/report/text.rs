@@ -87,6 +87,9 @@ impl Report {
     }
 
     fn details(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let Some(repair) = &self.repair {
+            write!(f, "{repair}")?;
+        }
         if let Some(sent) = &self.sent {
             match self.verdict {
                 Verdict::Counted => writeln!(f, "  read {} rows", figure(sent.rows))?,

@@ -152,6 +152,25 @@ impl Job {
         open_side(location, access(sides, role)?, role, settings, false, &self.rejects, progress)
     }
 
+    /// Opens an older state of both sides, with the source's password and certificates.
+    pub(super) fn open_base(
+        &self,
+        common: &Common,
+        location: &Location,
+        rejects: &Rejects,
+        progress: &Meter,
+    ) -> Result<SourceSide> {
+        let access = Access {
+            password: password(Role::Source, common.source_password_file.as_deref())?,
+            ca: common.ca.clone(),
+            insecure: common.insecure_source,
+            jobs: self.settings.jobs,
+        };
+        let mut settings = self.settings.clone();
+        settings.parts = Parts::default();
+        open_side(location, access, Role::Source, &settings, false, rejects, progress)
+    }
+
     /// The newest points of a live source may still be on their way: they are left out.
     fn stop_at_horizon(&mut self, journal: Option<&Journal>) {
         let Some(clock) = self.side.clock.filter(|_| !self.settings.end_given) else { return };

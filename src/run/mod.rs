@@ -4,11 +4,13 @@ mod comparison;
 mod digest;
 mod gaps;
 mod job;
+mod repair;
 mod resume;
 mod saved;
 
 pub use self::digest::{digest, export, merge};
 pub use self::gaps::gaps;
+pub use self::repair::repair;
 
 use self::comparison::Comparison;
 use self::job::{Job, access, floor, grid, shard_group};

@@ -168,7 +168,7 @@ impl Gapless {
     /// Differences on servers that rest need no long pauses before they are believed.
     fn hurry(&mut self) {
         let words: Vec<_> = self.command.get_args().map(OsStr::to_os_string).collect();
-        let is_verify = words.first().is_some_and(|word| word == "verify");
+        let is_verify = words.first().is_some_and(|word| word == "verify" || word == "repair");
         let is_told = words.iter().any(|word| word.to_string_lossy().starts_with("--recheck"));
         if is_verify && !is_told {
             self.command.arg("--recheck=50ms,100ms");

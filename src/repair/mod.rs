@@ -1,0 +1,234 @@
+//! `repair`: decides for every cell that differs what is done about it, and why nothing is.
+//!
+//! | cell | done |
+//! | --- | --- |
+//! | missing at the destination | sent |
+//! | another value | sent where the base says that only the source changed, or the operator does |
+//! | another type, or one that the shard group cannot hold | nothing: it holds one type of a field |
+//! | at the destination only | deleted where the operator says so and nothing else is hit ([`delete`]) |
+//! | missing, and held by the base as by the source | nothing: it may have been deleted there |
+//! | a point that stands at both sides less than a second apart | nothing: it was written without a time |
+//!
+//! What is sent goes through [`crate::copy`], as lines of its own ([`lines`]). Nothing here knows how
+//! the sides are opened or what is reported.
+
+pub mod delete;
+pub mod lines;
+mod look;
+mod shifted;
+
+use crate::compare::{CellFinding, Class, OwnedValue, PlaceFinding, Unit};
+use crate::conflicts::Conflict;
+use crate::digest::cell::{SeriesHash, SeriesHasher};
+use crate::digest::set::hour_of;
+use crate::error::Result;
+use crate::plan::Namespace;
+use crate::source::Source;
+use crate::window::Window;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// What is done about a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// The destination lacks it: sent.
+    Send,
+    /// The destination holds another value: the source's is sent.
+    Overwrite,
+    /// The source lacks it: deleted with its point.
+    Delete,
+    /// Kept: only the destination's value changed since the base.
+    KeepChanged,
+    /// Kept: it came to the destination since the base.
+    KeepAdded,
+    /// Left: nobody says which value counts.
+    Conflict,
+    /// Left: the destination cannot hold the source's type.
+    TypeDiffers,
+    /// Left: the base holds it as the source does, so that it may have been deleted at the destination.
+    MayBeDeleted,
+    /// Left: it stands at both sides with times less than a second apart.
+    Shifted,
+    /// Left: extra, and nobody asked for it to be deleted.
+    Extra,
+    /// Left: what was asked for cannot be done, for the reason that is given.
+    Refused,
+}
+
+impl Action {
+    /// True where something is done.
+    #[must_use]
+    pub fn acts(self) -> bool {
+        matches!(self, Self::Send | Self::Overwrite | Self::Delete)
+    }
+}
+
+/// A cell that differs, and what is done about it.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// The cell.
+    pub cell: CellFinding,
+    /// The namespace, as the destination names it.
+    pub destination: Namespace,
+    /// The source has no such namespace.
+    pub source_lacks: bool,
+    /// The base's value, where there is a base and it holds one.
+    pub base: Option<OwnedValue>,
+    /// What is done.
+    pub action: Action,
+    /// Why not, where that has to be said.
+    pub reason: Option<String>,
+}
+
+impl Difference {
+    /// Leaves it as it is for a reason.
+    fn refuse(&mut self, reason: impl Into<String>) {
+        self.action = Action::Refused;
+        self.reason = Some(reason.into());
+    }
+}
+
+/// What the operator chose.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choices {
+    /// Changed cells are sent, whatever the base says.
+    pub overwrite: bool,
+    /// There is a base.
+    pub base: bool,
+    /// What may have been deleted at the destination is sent nevertheless.
+    pub send_deleted: bool,
+    /// Points that stand at both sides less than a second apart are sent nevertheless.
+    pub send_shifted: bool,
+    /// Extra points are deleted.
+    pub delete_extra: bool,
+}
+
+/// The cells that differ, without those of places that kept changing; each with its unit's names.
+#[must_use]
+pub fn differences(
+    cells: Vec<CellFinding>,
+    places: &[PlaceFinding],
+    units: &[Unit],
+) -> Vec<Difference> {
+    let mut settled: HashMap<(&Namespace, SeriesHash, i64), Vec<Window>> = HashMap::new();
+    for place in places {
+        let key = (&place.namespace, place.hash, hour_of(place.window.start));
+        settled.entry(key).or_default().push(place.window);
+    }
+    let named: HashMap<&Namespace, &Unit> = units.iter().map(|unit| (&unit.source, unit)).collect();
+    let is_settled = |cell: &CellFinding| {
+        let hash = SeriesHasher::new(&cell.series).series();
+        let windows = settled.get(&(&cell.namespace, hash, hour_of(cell.time)));
+        windows.is_some_and(|windows| windows.iter().any(|window| window.contains(cell.time)))
+    };
+    let difference = |cell: CellFinding| {
+        let unit = named.get(&cell.namespace)?;
+        Some(Difference {
+            destination: unit.destination.clone(),
+            source_lacks: unit.source_lacks,
+            base: None,
+            action: Action::Conflict,
+            reason: None,
+            cell,
+        })
+    };
+    cells.into_iter().filter(is_settled).filter_map(difference).collect()
+}
+
+/// Decides about every cell. What is deleted is still to be looked at ([`delete::check`]).
+pub fn decide(differences: &mut [Difference], choices: Choices) {
+    for difference in differences.iter_mut() {
+        difference.action = decided(difference, choices);
+    }
+    if !choices.send_shifted {
+        shifted::mark(differences);
+    }
+    for difference in differences.iter_mut() {
+        let wants_delete = difference.action == Action::Delete;
+        if wants_delete && difference.source_lacks {
+            difference.refuse("the source has no such database or retention policy at all");
+        } else if matches!(difference.action, Action::Send | Action::Overwrite)
+            && let Err(reason) = lines::check(difference)
+        {
+            difference.refuse(reason);
+        }
+    }
+}
+
+fn decided(difference: &Difference, choices: Choices) -> Action {
+    let (cell, base) = (&difference.cell, &difference.base);
+    let (as_source, as_destination) =
+        (base.is_some() && *base == cell.source, base.is_some() && *base == cell.destination);
+    let changed = match (choices.overwrite, as_source, as_destination) {
+        (true, ..) | (_, _, true) => Action::Overwrite,
+        (_, true, _) => Action::KeepChanged,
+        _ => Action::Conflict,
+    };
+    match cell.class {
+        Class::MissingInDestination if as_source && !choices.send_deleted => Action::MayBeDeleted,
+        Class::MissingInDestination => Action::Send,
+        Class::ValueChanged => changed,
+        Class::TypeChanged if changed == Action::Overwrite => Action::TypeDiffers,
+        Class::TypeChanged => changed,
+        Class::ExtraInDestination if !choices.delete_extra => Action::Extra,
+        Class::ExtraInDestination if choices.base && !as_destination => Action::KeepAdded,
+        Class::ExtraInDestination => Action::Delete,
+    }
+}
+
+/// Leaves missing cells whose type a shard group of the destination cannot hold.
+pub fn refuse_types(differences: &mut [Difference], conflicts: &[Conflict]) {
+    for conflict in conflicts {
+        for one in differences.iter_mut().filter(|one| one.action == Action::Send) {
+            let cell = &one.cell;
+            let field_type = cell.source.as_ref().map(|value| value.value().field_type());
+            let loses = conflict.losing.iter().any(|(lost, _)| Some(*lost) == field_type);
+            if loses
+                && one.destination == conflict.destination
+                && conflict.unit.contains(cell.time)
+                && *cell.series.measurement() == *conflict.measurement
+                && cell.field == conflict.field
+            {
+                one.action = Action::TypeDiffers;
+                one.reason = Some(format!("the field is {} there", conflict.keep));
+            }
+        }
+    }
+}
+
+/// A cell of the base: its namespace there, series, time and field.
+type BaseCell = (Namespace, SeriesHash, i64, Arc<[u8]>);
+
+/// Notes what an older state held in the place of every cell.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn note_base(
+    differences: &mut [Difference],
+    base: &dyn Source,
+    name: impl Fn(&Difference) -> Option<Namespace>,
+) -> Result<()> {
+    let mut wanted: BTreeMap<(Namespace, Vec<u8>), BTreeSet<i64>> = BTreeMap::new();
+    let mut at: HashMap<BaseCell, usize> = HashMap::new();
+    for (number, difference) in differences.iter().enumerate() {
+        let cell = &difference.cell;
+        let Some(namespace) = name(difference) else { continue };
+        let measurement = cell.series.measurement().to_vec();
+        wanted.entry((namespace.clone(), measurement)).or_default().insert(cell.time);
+        let hash = SeriesHasher::new(&cell.series).series();
+        at.insert((namespace, hash, cell.time, Arc::clone(&cell.field)), number);
+    }
+    for ((namespace, measurement), times) in &wanted {
+        look::points(base, namespace, measurement, times, |held| {
+            let hash = SeriesHasher::new(held.series).series();
+            for (field, value) in held.cells() {
+                let key = (namespace.clone(), hash, held.time, Arc::clone(field));
+                if let Some(number) = at.get(&key) {
+                    differences[*number].base = Some(value);
+                }
+            }
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,417 @@
+//! Runs `repair`: compares, decides, shows the plan or carries it out, and compares again.
+
+use super::job::{Job, access, floor, grid};
+use super::{BATCH_BYTES, BATCH_ROWS, IN_FLIGHT_SHARE, REJECT_FILE, ended, header, saved};
+use crate::archive::Header;
+use crate::cli::RepairArgs;
+use crate::compare::{Options, Unit};
+use crate::compress::Input;
+use crate::conflicts;
+use crate::copy::{self, Sent};
+use crate::error::{Error, ErrorKind, Result};
+use crate::files;
+use crate::http::Role;
+use crate::line::Precision;
+use crate::location::Location;
+use crate::pipeline::Progress;
+use crate::plan::{Filter, Held, Namespace, Scope};
+use crate::progress::Meter;
+use crate::reject::Rejects;
+use crate::repair::delete::{self, Places, Target};
+use crate::repair::lines::{self, Lines};
+use crate::repair::{self, Action, Choices, Difference};
+use crate::report::repair::{Repair, of_repair};
+use crate::report::{self, Printed, Report};
+use crate::series::Printable;
+use crate::side::{self, DestinationSide, Missing, SourceSide, Writing};
+use crate::sink::influx;
+use crate::source::line_file::{self, LineFile};
+use crate::source::{Source, for_each_block};
+use crate::stop::Stop;
+use crate::units::{self, Pair};
+use crate::verify::{self, Live, Outcome};
+use crate::window::Window;
+use std::io::Cursor;
+use std::time::Duration;
+
+/// Bytes of memory for each cell that differs, about.
+const CELL_SHARE: usize = 256;
+/// One of so many parts of the memory is for cells that differ.
+const CELLS_SHARE: usize = 4;
+/// Cells that differ, and are decided about, at most.
+const CELLS_MAX: usize = 200_000;
+/// Places and cells that the report lists.
+const LISTED_MAX: usize = 10_000;
+/// Deletions that are listed on standard error; more need a file.
+const DELETES_SHOWN: usize = 100;
+
+/// Runs `repair`.
+///
+/// # Errors
+/// Where it could not be carried out.
+pub fn repair(arguments: &RepairArgs, stop: &Stop, progress: &Meter) -> Result<Printed> {
+    let (source, target) = arguments.sides.locations()?;
+    if !matches!(target, Location::Influx(_)) {
+        return Err(Error::usage(format!("{target} is no server: only a server can be repaired")));
+    }
+    progress.begin("repair", &[("source", &source), ("destination", &target)]);
+    saved::refuse(&source)?;
+    repaired(arguments, (&source, &target), stop, progress).map_err(|error| ended(error, stop))
+}
+
+fn repaired(
+    arguments: &RepairArgs,
+    (source, target): (&Location, &Location),
+    stop: &Stop,
+    progress: &Meter,
+) -> Result<Printed> {
+    let sides = &arguments.sides;
+    let pauses = arguments.pauses()?;
+    side::expect_input(&[source], progress);
+    let file = || sides.common.reject.clone().unwrap_or_else(|| REJECT_FILE.into());
+    let rejects = Rejects::new(arguments.apply.then(file));
+    let mut job = Job::open(&sides.common, source, rejects, None, progress)?;
+    job.admit_insecure_destination(sides, progress);
+    let there = job.open_destination(sides, target, progress)?;
+    job.stop_at_horizon_of(Role::Destination, there.clock);
+    let held = there.source.namespaces()?;
+    let mut pairs = job.pairs(target)?;
+    units::resolve(&mut pairs, &held)?;
+    let destination = open(arguments, (source, target), job.window, &pairs, progress)?;
+    if job.compares_every_namespace(&*there.source) {
+        units::add_unpaired(&mut pairs, &held, job.window);
+    }
+    let settings_differ = side::settings_that_differ(&pairs, &held);
+    side::refuse_same_place(source, target, &pairs)?;
+    let clocks = (job.side.clock, there.clock);
+    let kept_from = |pair: &Pair, later: Duration| kept_from(pair, &held, clocks, later);
+    job.leave_out_expired(&mut pairs, |pair| kept_from(pair, Duration::ZERO), progress)?;
+    let units = job.units(&pairs, Some(&*there.source), |pair| Ok(grid(&held, pair)))?;
+    let floor = |unit: &Unit| {
+        let pair = pairs.iter().find(|pair| pair.destination == unit.destination)?;
+        kept_from(pair, progress.elapsed())
+    };
+    let work = Work { arguments, job: &job, there: &there, units: &units, stop, progress };
+    let compare = || work.compare(Live { pauses: &pauses, floor: &floor });
+    progress.stage("compare");
+    let mut first = compare()?;
+    let mut differences = work.differences(&mut first)?;
+    let targets = work.decide(&mut differences, &destination)?;
+    let group = |unit: &Unit| {
+        let pair = pairs.iter().find(|pair| pair.destination == unit.destination);
+        pair.map_or(unit.window, |pair| grid(&held, pair).cell(unit.window.start))
+    };
+    work.refuse_types(&mut differences, &group)?;
+    let (missing, changed) = (
+        lines::to_send(&differences, Action::Send)?,
+        lines::to_send(&differences, Action::Overwrite)?,
+    );
+    let bytes = missing.values().chain(changed.values()).map(|text| text.len() as u64).sum();
+    let mut made = Repair::of(&differences, bytes, targets.len(), first.counts);
+    let (mut outcome, mut sent) = (first, None);
+    if arguments.apply {
+        made.applied = true;
+        let what = Planned { differences: &mut differences, targets: &targets, missing, changed };
+        sent = Some(work.apply(what, &destination, &mut made)?);
+        progress.stage("verify");
+        outcome = compare()?;
+    }
+    let pace = destination.pace();
+    job.unread = there.source.unread();
+    job.note_doubts(&*there.source);
+    outcome.places.truncate(LISTED_MAX);
+    outcome.cells.truncate(LISTED_MAX);
+    let context = job.context(sides, progress)?;
+    let command = context.command.clone();
+    let report = of_repair(report::of_verify(context, outcome, false), made, sent, &command);
+    Report { settings_differ, pace, ..report }.printed()
+}
+
+/// The time before which the retention policies of either side may have dropped something.
+fn kept_from(
+    pair: &Pair,
+    held: &[Held],
+    (ours, theirs): (Option<i64>, Option<i64>),
+    later: Duration,
+) -> Option<i64> {
+    let later = i64::try_from(later.as_nanos()).unwrap_or(i64::MAX);
+    let at = |clock: Option<i64>| clock.map(|clock| clock.saturating_add(later));
+    let there = floor(units::settings_of(held, &pair.destination), at(theirs));
+    there.max(floor(pair.source.settings.as_ref(), at(ours)))
+}
+
+/// Opens the destination for writing; without `--apply` nothing is written to it.
+fn open(
+    arguments: &RepairArgs,
+    (source, target): (&Location, &Location),
+    window: Window,
+    pairs: &[Pair],
+    progress: &Meter,
+) -> Result<DestinationSide> {
+    let header: Header = header(source, window, pairs);
+    let writing = Writing {
+        missing: Missing::Refuse,
+        dry_run: !arguments.apply,
+        influx: influx::Options::default(),
+        header,
+        recorded: None,
+    };
+    let access = access(&arguments.sides, Role::Destination)?;
+    side::open_destination(target, access, writing, pairs, progress)
+}
+
+/// A repair under way.
+struct Work<'a> {
+    arguments: &'a RepairArgs,
+    job: &'a Job,
+    there: &'a SourceSide,
+    units: &'a [Unit],
+    stop: &'a Stop,
+    progress: &'a Meter,
+}
+
+/// What is to be done.
+struct Planned<'a> {
+    differences: &'a mut [Difference],
+    targets: &'a [Target],
+    missing: Lines,
+    changed: Lines,
+}
+
+impl Work<'_> {
+    fn cells_max(&self) -> usize {
+        (self.job.settings.memory / CELLS_SHARE / CELL_SHARE).min(CELLS_MAX)
+    }
+
+    fn compare(&self, live: Live<'_>) -> Result<Outcome> {
+        let (source, destination) = (&*self.job.side.source, &*self.there.source);
+        let jobs = self.job.settings.jobs;
+        let options = Options {
+            findings_max: self.cells_max(),
+            drill_missing: true,
+            drill_extra: true,
+            ..self.job.compare_options(&self.arguments.sides, jobs)
+        };
+        let live = Some(live).filter(|live| !live.pauses.is_empty());
+        verify::run(source, destination, self.units, jobs, &options, live, self.progress)
+    }
+
+    fn differences(&self, found: &mut Outcome) -> Result<Vec<Difference>> {
+        let cells = found.cells.clone();
+        let differences = repair::differences(cells, &found.places, self.units);
+        if (differences.len() as u64) < found.counts.different() {
+            let what = "the number of cells that differ".into();
+            let limit =
+                ErrorKind::Limit { what, max: format!("{} (by --memory)", self.cells_max()) };
+            return Err(Error::from(limit).with_next(
+                "send what is missing with gapless copy first, or repair a shorter window (--start, --end)",
+            ));
+        }
+        Ok(differences)
+    }
+
+    /// Decides about every cell; gives the points that can be deleted.
+    fn decide(
+        &self,
+        differences: &mut [Difference],
+        destination: &DestinationSide,
+    ) -> Result<Vec<Target>> {
+        let arguments = self.arguments;
+        if let Some(base) = &arguments.base {
+            self.note_base(base, differences)?;
+        }
+        let choices = Choices {
+            overwrite: arguments.overwrite,
+            base: arguments.base.is_some(),
+            send_deleted: arguments.send_deleted,
+            send_shifted: arguments.send_shifted,
+            delete_extra: arguments.delete_extra,
+        };
+        repair::decide(differences, choices);
+        match self.places(destination) {
+            Some(places) => delete::check(places, differences),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Leaves what the destination would refuse for its type.
+    fn refuse_types(
+        &self,
+        differences: &mut [Difference],
+        group: &dyn Fn(&Unit) -> Window,
+    ) -> Result<()> {
+        for (namespace, text) in lines::to_send(differences, Action::Send)? {
+            let units = self.units_of(&namespace);
+            let source = self.as_source(namespace, text)?;
+            let units = cut(&units, &source)?;
+            let (reader, filter) = (&*self.there.source, Filter::default());
+            let found = conflicts::find(&source, reader, &units, &filter, group)?;
+            repair::refuse_types(differences, &found);
+        }
+        Ok(())
+    }
+
+    fn places<'s>(&'s self, destination: &'s DestinationSide) -> Option<Places<'s>> {
+        let (client, reader) = (destination.client()?, destination.reader()?);
+        Some(Places { client, destination: reader, source: &*self.job.side.source })
+    }
+
+    /// Reads the older state in the places that differ.
+    fn note_base(&self, base: &str, differences: &mut [Difference]) -> Result<()> {
+        self.progress.stage("base");
+        let location = self.arguments.sides.common.source(base)?;
+        saved::refuse(&location)?;
+        let rejects = Rejects::new(None);
+        let side =
+            self.job.open_base(&self.arguments.sides.common, &location, &rejects, self.progress)?;
+        let rejected = rejects.finish()?.rows;
+        if rejected > 0 {
+            let reason = format!("{rejected} lines of it cannot be read: it is no whole state");
+            return Err(Error::location(&location, reason).with_next("name another base"));
+        }
+        if let [unread, ..] = &side.source.unread()[..] {
+            let reason = format!("it is no whole state: {unread}");
+            return Err(Error::location(&location, reason).with_next("name another base"));
+        }
+        let held: Vec<Namespace> =
+            side.source.namespaces()?.into_iter().map(|held| held.namespace).collect();
+        let name = |one: &Difference| {
+            let same = |wanted: &Namespace| held.iter().find(|held| *held == wanted);
+            let found = same(&one.cell.namespace).or_else(|| same(&one.destination));
+            found.or_else(|| held.first().filter(|_| held.len() == 1)).cloned()
+        };
+        if let Some(lacking) = differences.iter().find(|one| name(one).is_none()) {
+            let reason = format!("it holds no {}", lacking.cell.namespace);
+            return Err(Error::location(&location, reason).with_next("name another base"));
+        }
+        repair::note_base(differences, &*side.source, name)
+    }
+
+    /// Carries a plan out. What was there before is written down first.
+    fn apply(
+        &self,
+        what: Planned<'_>,
+        destination: &DestinationSide,
+        made: &mut Repair,
+    ) -> Result<Sent> {
+        let arguments = self.arguments;
+        self.list_deletions(what.targets, made)?;
+        if let Some(path) = &arguments.undo_file {
+            let name = &arguments.sides.destination;
+            let written = lines::write_undo(path, name, what.differences)?;
+            made.undo_file = written.map(|path| path.display().to_string());
+        }
+        self.progress.stage("send");
+        let mut sent = self.send(what.missing, false, destination)?;
+        sent += self.send(what.changed, true, destination)?;
+        if let Some(places) = self.places(destination).filter(|_| !what.targets.is_empty()) {
+            self.progress.stage("delete");
+            // What was sent took its time: looked at once more.
+            let targets = delete::check(places, what.differences)?;
+            made.vanished = delete::run(places, &targets, self.stop)?;
+            made.now(what.differences, targets.len());
+        }
+        Ok(sent)
+    }
+
+    /// Says what will be deleted before it is: in a file, or on standard error.
+    fn list_deletions(&self, targets: &[Target], made: &mut Repair) -> Result<()> {
+        let line = |target: &Target| {
+            format!("{}: {}", target.namespace, Printable(target.statement.as_bytes()))
+        };
+        if let Some(path) = &self.arguments.delete_list {
+            let text: String = targets.iter().map(|target| line(target) + "\n").collect();
+            files::replace(path, text.as_bytes()).map_err(|error| {
+                Error::io(path, "write", error)
+                    .with_next("nothing was sent or deleted: name another file")
+            })?;
+            made.delete_list = Some(path.display().to_string());
+            return Ok(());
+        }
+        if targets.len() > DELETES_SHOWN {
+            let reason =
+                format!("{} points would be deleted: too many to list here", targets.len());
+            return Err(Error::usage(reason).with_next(
+                "name a file for the list with --delete-list FILE; nothing was sent or deleted",
+            ));
+        }
+        targets.iter().for_each(|target| self.progress.warn(&format!("deletes {}", line(target))));
+        Ok(())
+    }
+
+    /// Sends lines as a copy does, and reads them back.
+    fn send(&self, lines: Lines, overwrite: bool, destination: &DestinationSide) -> Result<Sent> {
+        let mut sent = Sent::default();
+        for (namespace, text) in lines {
+            let units = self.units_of(&namespace);
+            let source = self.as_source(namespace, text)?;
+            let Some(writable) = destination.destination() else { continue };
+            let settings = &self.job.settings;
+            let options = copy::Options {
+                compare: self.job.compare_options(&self.arguments.sides, copy::UNITS_OPEN),
+                jobs: settings.jobs,
+                batch_rows: BATCH_ROWS,
+                batch_bytes: BATCH_BYTES,
+                in_flight_bytes: settings.memory / IN_FLIGHT_SHARE,
+                rate: None,
+                cells: None,
+                overwrite,
+                dry_run: false,
+                live: false,
+                retry_suspects: false,
+                server: true,
+            };
+            let surroundings = copy::Surroundings {
+                rejects: &self.job.rejects,
+                progress: self.progress,
+                stop: self.stop,
+                journal: None,
+            };
+            let units = cut(&units, &source)?;
+            sent += copy::run(&source, writable, &units, &options, surroundings)?.sent;
+        }
+        Ok(sent)
+    }
+
+    /// The units of a namespace of the destination, as a source that has its names sees them.
+    fn units_of(&self, namespace: &Namespace) -> Vec<Unit> {
+        let own = self.units.iter().filter(|unit| unit.destination == *namespace);
+        let source = |unit: &Unit| Unit { source: namespace.clone(), ..unit.clone() };
+        own.map(source).collect()
+    }
+
+    fn as_source(&self, namespace: Namespace, text: Vec<u8>) -> Result<LineFile> {
+        let settings = &self.job.settings;
+        let options = line_file::Options {
+            precision: Precision::Nanoseconds,
+            default_time: None,
+            window: Window::ALL,
+            namespace,
+            memory_max: settings.memory / 2,
+            spill: settings.spill.clone(),
+        };
+        let input = Input::from_reader("(what is sent)".into(), Box::new(Cursor::new(text)));
+        let warn = |text: &str| self.progress.warn(text);
+        LineFile::read("what is sent", input, &options, &self.job.rejects, &warn)
+    }
+}
+
+/// The units in which a source holds something, each cut to that.
+fn cut(units: &[Unit], source: &dyn Source) -> Result<Vec<Unit>> {
+    let mut kept = Vec::new();
+    for unit in units {
+        let scope = Scope::new(&unit.source, unit.window, &Filter::default());
+        let partitions = source.plan(&scope)?;
+        let (mut start, mut end) = (i64::MAX, i64::MIN);
+        for_each_block(source, &partitions, |block| {
+            for &time in block.times() {
+                (start, end) = (start.min(time), end.max(time.saturating_add(1)));
+            }
+            Ok(())
+        })?;
+        if start < end {
+            kept.push(Unit { window: Window { start, end }, ..unit.clone() });
+        }
+    }
+    Ok(kept)
+}
