@@ -80,6 +80,12 @@
 //! (two spellings of one series key behind a server's queries) is counted as unprovable and never
 //! passes for identical.
 //!
+//! # Reports
+//!
+//! [`report`] decides verdict and exit status, and gives text, JSON and a page from one structure. What
+//! its charts need is bounded where it is collected: cells by time while leaves are joined
+//! ([`compare::timeline`]), counters over the run by the display's thread ([`progress::history`]).
+//!
 //! # Errors
 //!
 //! A difference is a finding in a report. An [`error::Error`] says that something could not be done,

@@ -89,7 +89,7 @@ fn lines_of(out: &mut String, text: &str) -> fmt::Result {
     let end = out.len() + KEPT_BYTES;
     for line in text.lines() {
         let Some(room) = end.checked_sub(out.len()) else { return out.write_str("…") };
-        write!(out, "{}\n", Safe(line, room))?;
+        writeln!(out, "{}", Safe(line, room))?;
     }
     Ok(())
 }
@@ -153,10 +153,10 @@ fn remarks(out: &mut String, remarks: &[String]) -> fmt::Result {
     }
     out.write_str("<ul>\n")?;
     for remark in remarks.iter().take(REMARKS_MAX) {
-        write!(out, "<li>{}</li>\n", Safe(remark, REMARK_BYTES))?;
+        writeln!(out, "<li>{}</li>", Safe(remark, REMARK_BYTES))?;
     }
     if let Some(more) = remarks.len().checked_sub(REMARKS_MAX).filter(|more| *more > 0) {
-        write!(out, "<li>{} more, in the JSON</li>\n", figure(more as u64))?;
+        writeln!(out, "<li>{} more, in the JSON</li>", figure(more as u64))?;
     }
     out.write_str("</ul>\n")
 }
@@ -166,13 +166,13 @@ fn section_of(out: &mut String, id: &str, title: &str, list: &[String]) -> fmt::
     if list.is_empty() {
         return Ok(());
     }
-    write!(out, "<section id=\"{id}\"><h2>{title}</h2>\n")?;
+    writeln!(out, "<section id=\"{id}\"><h2>{title}</h2>")?;
     remarks(out, list)?;
     out.write_str("</section>\n")
 }
 
 fn term(out: &mut String, name: &str, value: impl AsRef<str>, max: usize) -> fmt::Result {
-    write!(out, "<dt>{name}</dt><dd>{}</dd>\n", Safe(value, max))
+    writeln!(out, "<dt>{name}</dt><dd>{}</dd>", Safe(value, max))
 }
 
 fn scope(out: &mut String, report: &Report) -> fmt::Result {
@@ -248,10 +248,10 @@ fn differences(out: &mut String, report: &Report) -> fmt::Result {
     }
     let kept: u64 = report.places.iter().map(|place| place.counts.different()).sum();
     if kept < counts.different() {
-        write!(
+        writeln!(
             out,
             "<p class=\"caution\">Series and hours are known for {} of the {} cells that differ: the others \
-             are counted and not kept (--max-differences).</p>\n",
+             are counted and not kept (--max-differences).</p>",
             figure(kept),
             figure(counts.different())
         )?;
@@ -291,7 +291,7 @@ fn course(out: &mut String, report: &Report) -> fmt::Result {
 fn settings(out: &mut String, report: &Report) -> fmt::Result {
     out.write_str("<section id=\"settings\"><h2>Settings</h2>\n<pre><code>gapless")?;
     let words: Vec<String> = report.arguments.iter().map(|word| quote(word)).collect();
-    write!(out, " {}</code></pre>\n", Safe(words.join(" "), COMMAND_BYTES))?;
+    writeln!(out, " {}</code></pre>", Safe(words.join(" "), COMMAND_BYTES))?;
     let created = report.created.iter().map(|statement| format!("created: {statement}"));
     let differ = report.settings_differ.iter().map(|line| format!("settings differ: {line}"));
     let notes: Vec<String> = created.chain(differ).collect();

@@ -51,7 +51,7 @@ pub(super) fn draw(out: &mut String, report: &Report) -> fmt::Result {
     let (shown, folded) = rows.split_at(rows.len().min(SERIES_SHOWN));
     chart(out, shown, &axis, window, titled)?;
     if !folded.is_empty() {
-        write!(out, "<details><summary>{} more series</summary>\n", figure(folded.len() as u64))?;
+        writeln!(out, "<details><summary>{} more series</summary>", figure(folded.len() as u64))?;
         chart(out, folded, &axis, window, titled)?;
         out.write_str("</details>\n")?;
     }
@@ -103,20 +103,20 @@ fn chart(
 ) -> fmt::Result {
     let bottom = 2 + ROW * i64::try_from(rows.len()).unwrap_or(0);
     let (width, height) = (axis.right() + 10, bottom + 22);
-    write!(
+    writeln!(
         out,
         "<div class=\"scroll\" role=\"region\" aria-label=\"Heat map\" tabindex=\"0\"><svg class=\"heat\" \
          role=\"img\" aria-label=\"Differences by series and time; the table below lists them\" \
-         width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\">\n"
+         width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\">"
     )?;
     let (before, after) = axis.outside(window.start, window.end);
     for (from, buckets) in [(0, before), (axis.buckets - after, after)] {
         if buckets > 0 {
             let (x, width) = (axis.x(from), buckets * axis.step());
-            write!(
+            writeln!(
                 out,
                 "<rect class=\"uncovered\" x=\"{x}\" y=\"0\" width=\"{width}\" height=\"{bottom}\">\
-                 <title>not covered: outside the window</title></rect>\n"
+                 <title>not covered: outside the window</title></rect>"
             )?;
         }
     }

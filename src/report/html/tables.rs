@@ -28,11 +28,11 @@ pub(super) fn counts(out: &mut String, counts: Counts) -> fmt::Result {
         row(out, name, count)?;
     }
     row(out, "unprovable", counts.unprovable)?;
-    write!(
+    writeln!(
         out,
         "</tbody><tfoot><tr><th scope=\"row\">read from the source</th><td class=\"n\">{}</td><td></td></tr>\
          <tr><th scope=\"row\">read from the destination</th><td class=\"n\">{}</td><td></td></tr></tfoot>\
-         </table></div>\n",
+         </table></div>",
         figure(counts.source),
         figure(counts.destination)
     )
@@ -42,9 +42,9 @@ fn row(out: &mut String, name: &str, count: u64) -> fmt::Result {
     let none = if count == 0 { " class=\"none\"" } else { "" };
     let figure = figure(count);
     let meaning = meaning(name);
-    write!(
+    writeln!(
         out,
-        "<tr{none}><th scope=\"row\"><code>{name}</code></th><td class=\"n\">{figure}</td><td>{meaning}</td></tr>\n"
+        "<tr{none}><th scope=\"row\"><code>{name}</code></th><td class=\"n\">{figure}</td><td>{meaning}</td></tr>"
     )
 }
 
@@ -140,13 +140,13 @@ fn folded<T>(
     let end = out.len() + BYTES_MAX;
     let mut written = table(out, caption, head, shown, end, &mut write_row)?;
     if !more.is_empty() {
-        write!(out, "<details><summary>{} more</summary>\n", figure(more.len() as u64))?;
+        writeln!(out, "<details><summary>{} more</summary>", figure(more.len() as u64))?;
         written += table(out, caption, head, more, end, &mut write_row)?;
         out.write_str("</details>\n")?;
     }
     if written < rows.len() {
         let left = figure((rows.len() - written) as u64);
-        write!(out, "<p>{left} more are not on this page: --report FILE.json lists them.</p>\n")?;
+        writeln!(out, "<p>{left} more are not on this page: --report FILE.json lists them.</p>")?;
     }
     Ok(())
 }
@@ -160,9 +160,9 @@ fn table<T>(
     end: usize,
     write_row: &mut impl FnMut(&mut String, &T) -> fmt::Result,
 ) -> Result<usize, fmt::Error> {
-    write!(
+    writeln!(
         out,
-        "<div class=\"scroll\"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>\n"
+        "<div class=\"scroll\"><table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>"
     )?;
     let mut written = 0;
     for row in rows {
