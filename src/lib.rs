@@ -100,6 +100,12 @@
 //! a difference, and is told apart; what never comes to rest is counted as unstable and blocks the
 //! verdict. What retention policies reached meanwhile is counted as expired.
 //!
+//! # Reports
+//!
+//! [`report`] decides verdict and exit status, and gives text, JSON and a page from one structure. What
+//! its charts need is bounded where it is collected: cells by time while leaves are joined
+//! ([`compare::timeline`]), counters over the run by the display's thread ([`progress::history`]).
+//!
 //! # Errors
 //!
 //! A difference is a finding in a report. An [`error::Error`] says that something could not be done,
