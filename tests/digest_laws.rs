@@ -5,8 +5,8 @@
 
 mod line_tools;
 
-use gapless::block::Block;
-use gapless::block::log::RowLog;
+use gapless::block::log::{RowLog, Table};
+use gapless::block::{Block, Limits};
 use gapless::digest::node::Node;
 use gapless::digest::set::{Builder, DigestSet, HashRange, Leaf, join};
 use gapless::line::key;
@@ -61,7 +61,7 @@ fn cells() -> impl Strategy<Value = Vec<Cell>> {
     })
 }
 
-fn blocks(cells: &[Cell]) -> Vec<Block> {
+fn table(cells: &[Cell]) -> Table {
     let mut log = RowLog::default();
     for (series, time, field, scalar) in cells {
         let series = key::parse(format!("m,h={series}").as_bytes());
@@ -69,7 +69,11 @@ fn blocks(cells: &[Cell]) -> Vec<Block> {
         log.begin_row(series, *time);
         log.push(format!("f{field}").as_bytes(), scalar.value());
     }
-    log.resolve().blocks(Window::ALL).collect()
+    log.resolve()
+}
+
+fn blocks(cells: &[Cell]) -> Vec<Block> {
+    table(cells).blocks(Window::ALL).collect()
 }
 
 fn digest<'a>(parts: impl IntoIterator<Item = &'a [Cell]>) -> DigestSet {
@@ -112,6 +116,40 @@ proptest! {
         let single = digest(shuffled.chunks(1));
         prop_assert_eq!(leaves(&whole), leaves(&single));
         prop_assert_eq!(whole.total().cells, cells.len() as u64);
+    }
+
+    /// Units of other lengths, blocks of other sizes that come in another order, and a budget that
+    /// sends leaves to disk.
+    #[test]
+    fn windows_blocks_and_memory_change_nothing(
+        cells in cells(),
+        cuts in proptest::collection::vec(-2 * HOUR..2 * HOUR, 0..6),
+        rows_max in 1..20_usize,
+        bytes_max in 0..2_000_usize,
+        memory in prop_oneof![Just(0), 1..2_000_usize],
+        from in any::<prop::sample::Index>(),
+    ) {
+        let table = table(&cells);
+        let mut bounds = cuts;
+        bounds.extend([Window::ALL.start, Window::ALL.end]);
+        bounds.sort_unstable();
+        let windows = bounds.windows(2).map(|two| Window { start: two[0], end: two[1] });
+        let limits = Limits { rows_max, bytes_max };
+        let mut blocks: Vec<Block> =
+            windows.flat_map(|window| table.blocks_within(window, limits)).collect();
+        let first = from.index(blocks.len());
+        blocks.rotate_left(first);
+        let mut set = Builder::new(memory, Place::new(None));
+        for block in &blocks {
+            set.add_block(block, |_| true).unwrap();
+        }
+        let (whole, parts) = (digest([&cells[..]]), set.finish().unwrap());
+        prop_assert_eq!(leaves(&whole), leaves(&parts));
+        prop_assert_eq!(whole.total(), parts.total());
+        // Each window by itself gives sums that add up.
+        let mut sum = Node::default();
+        blocks.iter().for_each(|block| sum += gapless::digest::set::sum(block, |_| true));
+        prop_assert_eq!(sum, whole.total());
     }
 
     #[test]
