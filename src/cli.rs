@@ -12,6 +12,7 @@ use crate::report::Form;
 use crate::sink::influx::Consistency;
 use crate::source::tsm::directory::Parts;
 use crate::spill::Place;
+use crate::units::Slice;
 use crate::window::{HOUR, Window, parse_time};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -230,6 +231,9 @@ pub struct VerifyArgs {
     /// Pauses.
     #[command(flatten)]
     pub recheck: Recheck,
+    /// Compare only a part of the UTC days: 1/7 to 7/7, one after the other, compare every day once
+    #[arg(long, value_name = "n/t")]
+    pub slice: Option<Slice>,
 }
 
 /// When differences of sides that take writes are read again.

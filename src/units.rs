@@ -6,7 +6,9 @@ use crate::digest_file::{DigestFile, whole_hours};
 use crate::error::{Error, Result};
 use crate::plan::{Filter, Grid, Held, Namespace, RpSettings, Scope};
 use crate::source::{Source, plan_or_nothing};
-use crate::window::{HOUR, Window};
+use crate::window::{DAY, HOUR, Window};
+use std::fmt;
+use std::str::FromStr;
 
 /// A namespace of the source and the one of the destination that it is compared with or copied to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,6 +251,67 @@ fn uncut(window: Window, digests: &[&[Window]]) -> Window {
     Window { start, end }
 }
 
+/// Most slices: a hundred years of days.
+const SLICES_MAX: i64 = 36_525;
+
+/// One of several parts of all time: the UTC days whose number since 1970, divided by the number of
+/// parts, leaves that of the part. The parts together are all time, and a day stays in its part for
+/// ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// From 1 to `of`.
+    number: i64,
+    of: i64,
+}
+
+impl Slice {
+    /// The parts of units that lie in it.
+    #[must_use]
+    pub fn cut(self, units: Vec<Unit>) -> Vec<Unit> {
+        if self.of == 1 {
+            return units;
+        }
+        let part =
+            |unit: Unit| self.days(unit.window).map(move |window| Unit { window, ..unit.clone() });
+        units.into_iter().flat_map(part).collect()
+    }
+
+    /// Its days that meet a window, cut to it.
+    fn days(self, whole: Window) -> impl Iterator<Item = Window> + use<> {
+        let first = whole.start.div_euclid(DAY);
+        let first = first + (self.number - 1 - first).rem_euclid(self.of);
+        let step = usize::try_from(self.of).unwrap_or(usize::MAX);
+        let last = whole.end.div_euclid(DAY);
+        let day = move |day: i64| {
+            let start = day.saturating_mul(DAY);
+            Window { start, end: start.saturating_add(DAY) }.intersect(whole)
+        };
+        (first..=last).step_by(step).filter_map(day)
+    }
+}
+
+impl FromStr for Slice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let figure =
+            |text: &str| text.parse::<i64>().ok().filter(|one| (1..=SLICES_MAX).contains(one));
+        let both = text.split_once('/').and_then(|(one, two)| Some((figure(one)?, figure(two)?)));
+        match both {
+            Some((number, of)) if number <= of => Ok(Self { number, of }),
+            _ => Err(Error::usage(format!(
+                "{text:?} is no slice: write n/t, as 1/7 to 7/7, with t no more than {SLICES_MAX}"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,5 +386,32 @@ mod tests {
         assert!(pairs(vec![held("a", "x"), held("c", "x")], &target, Window::ALL).is_err());
         let target = Target { database: None, retention_policy: Some("z".into()) };
         assert!(pairs(vec![held("a", "x"), held("a", "y")], &target, Window::ALL).is_err());
+    }
+
+    #[test]
+    fn slices_together_are_the_whole_and_have_nothing_in_common() {
+        let hour = 3 * HOUR;
+        for whole in [(-9 * DAY - hour, 30 * DAY + hour), (hour, 2 * hour), (DAY, 3 * DAY)] {
+            let whole = Window { start: whole.0, end: whole.1 };
+            for of in [1, 2, 7, 100] {
+                let all = (1..=of).flat_map(|number| Slice { number, of }.days(whole));
+                let mut all: Vec<Window> = all.collect();
+                all.sort_unstable();
+                let ends = (all.first().unwrap().start, all.last().unwrap().end);
+                assert_eq!(ends, (whole.start, whole.end));
+                assert!(all.windows(2).all(|two| two[0].end == two[1].start));
+            }
+        }
+        let days: Vec<Window> =
+            Slice { number: 2, of: 7 }.days(Window { start: 0, end: 9 * DAY }).collect();
+        assert_eq!(days, windows(&[(DAY, 2 * DAY), (8 * DAY, 9 * DAY)]));
+    }
+
+    #[test]
+    fn what_is_no_slice_is_refused() {
+        for text in ["", "1", "0/7", "8/7", "1/0", "-1/7", "a/b", "1/7/9", "1/99999999"] {
+            assert!(text.parse::<Slice>().is_err(), "{text}");
+        }
+        assert_eq!("7/7".parse::<Slice>().unwrap().to_string(), "7/7");
     }
 }

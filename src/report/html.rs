@@ -217,7 +217,11 @@ fn bar(out: &mut String, counts: Counts) -> fmt::Result {
         ("missing", "missing", counts.missing_in_destination),
         ("changed", "changed", counts.changed()),
         ("extra", "extra", counts.extra_in_destination),
-        ("unstable", "unstable or unprovable", counts.unstable + counts.unprovable),
+        (
+            "unstable",
+            "unstable, unprovable or unresolved",
+            counts.unstable + counts.unprovable + counts.unresolved,
+        ),
     ];
     let parts: Vec<_> = parts.into_iter().filter(|(.., cells)| *cells > 0).collect();
     if parts.is_empty() {
@@ -243,7 +247,7 @@ fn differences(out: &mut String, report: &Report) -> fmt::Result {
     }
     out.write_str("<section id=\"differences\"><h2>Where the sides differ</h2>\n")?;
     let counts = report.counts;
-    if counts.different() + counts.unstable == 0 {
+    if counts.different() + counts.unstable + counts.unresolved == 0 {
         out.write_str("<p>No difference was found.</p>\n")?;
     }
     let kept: u64 = report.places.iter().map(|place| place.counts.different()).sum();

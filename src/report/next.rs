@@ -11,6 +11,8 @@ const COPY_FLAGS: [&str; 7] =
 /// Options that only `copy` has, with a value.
 const COPY_VALUES: [&str; 5] =
     ["--consistency", "--journal", "--on-type-conflict", "--rate", "--read-back"];
+/// Options of `verify` that `copy` does not have, with a value.
+const VERIFY_VALUES: [&str; 2] = ["--recheck", "--slice"];
 
 /// The command line with another command and perhaps one more option. Nothing where the source was
 /// standard input, which is gone.
@@ -24,7 +26,12 @@ pub(super) fn rerun(arguments: &[String], command: &str, option: Option<&str>) -
     let mut words = arguments.iter().skip(1).map(String::as_str);
     while let Some(word) = words.next() {
         let name = word.split_once('=').map_or(word, |(name, _)| name);
-        if command == "verify" && COPY_VALUES.contains(&name) {
+        let left = match command {
+            "verify" => &COPY_VALUES[..],
+            "copy" => &VERIFY_VALUES[..],
+            _ => &[],
+        };
+        if left.contains(&name) {
             if name == word {
                 words.next();
             }
@@ -93,6 +100,12 @@ mod tests {
             rerun(&typed, "verify", None).unwrap(),
             "gapless verify a influxdb://h/db --start 0"
         );
+    }
+
+    #[test]
+    fn a_slice_is_left_out_of_a_copy() {
+        let typed = ["verify", "--slice", "1/7", "a", "b", "--recheck=none"].map(str::to_owned);
+        assert_eq!(rerun(&typed, "copy", None).unwrap(), "gapless copy a b");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::plan::Held;
 use crate::progress::Meter;
 use crate::reject::Rejects;
 use crate::side::{self, SourceSide};
-use crate::units::{self, Pair};
+use crate::units::{self, Pair, Slice};
 use crate::verify::{self, Live};
 use std::time::Duration;
 
@@ -82,6 +82,12 @@ impl Comparison {
         }
         progress.stage("compare");
         Ok(())
+    }
+
+    /// Leaves all slices but one out.
+    pub(super) fn cut(&mut self, slice: Slice) {
+        self.units = slice.cut(std::mem::take(&mut self.units));
+        self.job.not_covered.push(format!("the other slices: this was {slice} (--slice)"));
     }
 
     fn clocks(&self) -> (Option<i64>, Option<i64>) {

@@ -296,6 +296,7 @@ pub fn verify(arguments: &VerifyArgs, progress: &Meter) -> Result<Printed> {
     let sides = &arguments.sides;
     let pauses = arguments.recheck.pauses()?;
     let mut both = Comparison::open("verify", sides, pauses, progress)?;
+    arguments.slice.into_iter().for_each(|slice| both.cut(slice));
     let options = both.job.compare_options(sides, both.job.settings.jobs);
     let outcome = both.run(&options, progress)?;
     let context = both.job.context(sides, progress)?;

@@ -58,6 +58,9 @@ fn meaning(class: &str) -> &'static str {
         "type_changed" => "on both sides, with another type",
         "unstable" => "changed while it was read, so that nothing can be said of it",
         "unprovable" => "one side cannot show it",
+        "unresolved" => "in hours that differ, where a digest file cannot tell cells apart",
+        "transient" => "differed when it was read first, and agrees since: it was on its way",
+        "expired" => "differs, and retention policies reached it meanwhile",
         _ => "",
     }
 }
