@@ -299,23 +299,21 @@ impl Recheck {
     /// # Errors
     /// A usage error for what is no list of durations.
     pub fn pauses(&self) -> Result<Vec<Duration>> {
-        pauses(&self.recheck)
+        if self.recheck == "none" {
+            return Ok(Vec::new());
+        }
+        let pause = |text: &str| {
+            let pause: jiff::SignedDuration = text.trim().parse().ok()?;
+            Duration::try_from(pause).ok().filter(|pause| *pause <= PAUSE_MAX)
+        };
+        let pauses: Option<Vec<Duration>> = self.recheck.split(',').map(pause).collect();
+        pauses.filter(|pauses| pauses.len() <= PAUSES_MAX).ok_or_else(|| {
+            Error::usage(format!(
+                "{:?} are no pauses: write --recheck 5s,15s,1m30s, or none",
+                self.recheck
+            ))
+        })
     }
-}
-
-/// Reads pauses.
-fn pauses(text: &str) -> Result<Vec<Duration>> {
-    if text == "none" {
-        return Ok(Vec::new());
-    }
-    let pause = |text: &str| {
-        let pause: jiff::SignedDuration = text.trim().parse().ok()?;
-        Duration::try_from(pause).ok().filter(|pause| *pause <= PAUSE_MAX)
-    };
-    let pauses: Option<Vec<Duration>> = text.split(',').map(pause).collect();
-    pauses.filter(|pauses| pauses.len() <= PAUSES_MAX).ok_or_else(|| {
-        Error::usage(format!("{text:?} are no pauses: write --recheck 5s,15s,1m30s, or none"))
-    })
 }
 
 /// Arguments of `repair`.
@@ -325,9 +323,9 @@ pub struct RepairArgs {
     /// Both sides; the destination is a server.
     #[command(flatten)]
     pub sides: TwoSides,
-    /// Read what differs again after these pauses, as verify does, before anything is decided
-    #[arg(long, value_name = "PAUSES", default_value = "5s,15s,45s,135s,405s")]
-    pub recheck: String,
+    /// Pauses.
+    #[command(flatten)]
+    pub recheck: Recheck,
     /// Do what the plan says; without it nothing is written
     #[arg(long)]
     pub apply: bool,
@@ -365,7 +363,7 @@ impl RepairArgs {
     /// # Errors
     /// A usage error for what is no list of durations, or none where points are to be deleted.
     pub fn pauses(&self) -> Result<Vec<Duration>> {
-        let pauses = pauses(&self.recheck)?;
+        let pauses = self.recheck.pauses()?;
         if pauses.is_empty() && self.delete_extra {
             return Err(Error::usage(
                 "--delete-extra needs --recheck: what is on its way must not be taken for extra",

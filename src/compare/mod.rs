@@ -228,9 +228,9 @@ pub struct PlaceFinding {
 }
 
 impl PlaceFinding {
-    /// A place of a series that is known, with its counts.
-    #[must_use]
-    pub fn new(
+    /// A place of a series that is known, for tests of what is made of places.
+    #[cfg(test)]
+    pub(crate) fn new(
         namespace: Namespace,
         hash: SeriesHash,
         series: Arc<Series>,

@@ -11,8 +11,10 @@ const COPY_FLAGS: [&str; 7] =
 /// Options that only `copy` has, with a value.
 const COPY_VALUES: [&str; 5] =
     ["--consistency", "--journal", "--on-type-conflict", "--rate", "--read-back"];
-/// Options of `verify` that `copy` does not have, with a value.
-const VERIFY_VALUES: [&str; 2] = ["--recheck", "--slice"];
+/// Options of `verify` and `gaps` that `copy` does not have, with a value.
+const VERIFY_VALUES: [&str; 4] = ["--recheck", "--slice", "--by", "--bucket"];
+/// The same without a value.
+const GAPS_FLAGS: [&str; 2] = ["--copy", "--send-shifted"];
 
 /// The command line with another command and perhaps one more option. Nothing where the source was
 /// standard input, which is gone.
@@ -26,19 +28,16 @@ pub(super) fn rerun(arguments: &[String], command: &str, option: Option<&str>) -
     let mut words = arguments.iter().skip(1).map(String::as_str);
     while let Some(word) = words.next() {
         let name = word.split_once('=').map_or(word, |(name, _)| name);
-        let left = match command {
-            "verify" => &COPY_VALUES[..],
-            "copy" => &VERIFY_VALUES[..],
-            _ => &[],
+        let (values, flags) = match command {
+            "verify" => (&COPY_VALUES[..], &COPY_FLAGS[..]),
+            "copy" => (&VERIFY_VALUES[..], &GAPS_FLAGS[..]),
+            _ => (&[][..], &[][..]),
         };
-        if left.contains(&name) {
+        if values.contains(&name) {
             if name == word {
                 words.next();
             }
-        } else if !(LEFT_OUT.contains(&word)
-            || Some(word) == option
-            || command == "verify" && COPY_FLAGS.contains(&word))
-        {
+        } else if !(LEFT_OUT.contains(&word) || Some(word) == option || flags.contains(&word)) {
             rest.push(word);
         }
     }
@@ -100,6 +99,13 @@ mod tests {
             rerun(&typed, "verify", None).unwrap(),
             "gapless verify a influxdb://h/db --start 0"
         );
+    }
+
+    #[test]
+    fn what_an_interrupted_fill_goes_on_with_is_a_copy() {
+        let typed = "gaps --copy a b --by host --bucket=1m --send-shifted --create --start 0";
+        let typed: Vec<String> = typed.split(' ').map(str::to_owned).collect();
+        assert_eq!(rerun(&typed, "copy", None).unwrap(), "gapless copy a b --create --start 0");
     }
 
     #[test]

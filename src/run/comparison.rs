@@ -123,7 +123,7 @@ impl Comparison {
 
 /// The time before which retention policies of either side may have dropped what it had, as clocks say
 /// a while after they were read.
-fn kept_from(
+pub(super) fn kept_from(
     held: &[Held],
     pair: &Pair,
     (ours, theirs): (Option<i64>, Option<i64>),

@@ -1,6 +1,7 @@
 //! Runs `repair`: compares, decides, shows the plan or carries it out, and compares again.
 
-use super::job::{Job, access, floor, grid};
+use super::comparison::kept_from;
+use super::job::{Job, access, grid};
 use super::{BATCH_BYTES, BATCH_ROWS, IN_FLIGHT_SHARE, REJECT_FILE, ended, header, saved};
 use crate::archive::Header;
 use crate::cli::RepairArgs;
@@ -14,7 +15,7 @@ use crate::http::Role;
 use crate::line::Precision;
 use crate::location::Location;
 use crate::pipeline::Progress;
-use crate::plan::{Filter, Held, Namespace, Scope};
+use crate::plan::{Filter, Namespace, Scope};
 use crate::progress::Meter;
 use crate::reject::Rejects;
 use crate::repair::delete::{self, Places, Target};
@@ -84,7 +85,7 @@ fn repaired(
     let settings_differ = side::settings_that_differ(&pairs, &held);
     side::refuse_same_place(source, target, &pairs)?;
     let clocks = (job.side.clock, there.clock);
-    let kept_from = |pair: &Pair, later: Duration| kept_from(pair, &held, clocks, later);
+    let kept_from = |pair: &Pair, later: Duration| kept_from(&held, pair, clocks, later);
     job.leave_out_expired(&mut pairs, |pair| kept_from(pair, Duration::ZERO), progress)?;
     let units = job.units(&pairs, Some(&*there.source), |pair| Ok(grid(&held, pair)))?;
     let floor = |unit: &Unit| {
@@ -125,19 +126,6 @@ fn repaired(
     let command = context.command.clone();
     let report = of_repair(report::of_verify(context, outcome, false), made, sent, &command);
     Report { settings_differ, pace, ..report }.printed()
-}
-
-/// The time before which the retention policies of either side may have dropped something.
-fn kept_from(
-    pair: &Pair,
-    held: &[Held],
-    (ours, theirs): (Option<i64>, Option<i64>),
-    later: Duration,
-) -> Option<i64> {
-    let later = i64::try_from(later.as_nanos()).unwrap_or(i64::MAX);
-    let at = |clock: Option<i64>| clock.map(|clock| clock.saturating_add(later));
-    let there = floor(units::settings_of(held, &pair.destination), at(theirs));
-    there.max(floor(pair.source.settings.as_ref(), at(ours)))
 }
 
 /// Opens the destination for writing; without `--apply` nothing is written to it.
