@@ -48,6 +48,7 @@ pub fn run(
     let mut outcome = Outcome::default();
     progress.done(Stage::Send, 0, 0);
     let (give_back, used) = bounded(2 * AHEAD);
+    let (hand_back, read_before) = bounded(2 * AHEAD);
     let encode = |push: &mut dyn FnMut(Text) -> Result<()>| {
         let mut lines = Lines { push, used, text: Text::default(), rejects, progress, filter };
         if held.len() > 1 {
@@ -55,8 +56,15 @@ pub fn run(
         }
         pipeline::ahead(
             AHEAD,
-            |push| read(source, held, window, filter, push),
-            |piece| lines.piece(&piece, held.len() > 1),
+            |push| read(source, held, window, filter, &read_before, push),
+            |piece| {
+                lines.piece(&piece, held.len() > 1)?;
+                if let Piece::Block(_, block) = piece {
+                    // Where nobody waits for room, it is given up.
+                    drop(hand_back.try_send(block));
+                }
+                Ok(())
+            },
         )?;
         lines.hand_on()
     };
@@ -80,12 +88,13 @@ enum Piece<'a> {
     Block(&'a Namespace, Block),
 }
 
-/// Hands on the blocks of every namespace.
+/// Hands on the blocks of every namespace. The room of those in `used` is used again.
 fn read<'a>(
     source: &dyn Source,
     held: &'a [Held],
     window: Window,
     filter: &Filter,
+    used: &Receiver<Block>,
     push: &mut dyn FnMut(Piece<'a>) -> Result<()>,
 ) -> Result<()> {
     for Held { namespace, .. } in held {
@@ -94,6 +103,7 @@ fn read<'a>(
             let mut reader = source.open(&partition)?;
             while let Some(block) = reader.next_block()? {
                 push(Piece::Block(namespace, block))?;
+                used.try_iter().for_each(|block| reader.recycle(block));
             }
         }
     }
