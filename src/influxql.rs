@@ -10,12 +10,14 @@ pub mod create;
 pub mod delete;
 mod explain;
 mod schema;
+mod series;
 
 pub use explain::{Touched, read_types, touched};
 pub use schema::{
     databases, field_keys, incarnation, retention_policies, shard_groups, time_range, uptime,
     uptime_of_node,
 };
+pub use series::{any_of, series};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Attempts, Body, BodyReader, Call, Client, form, shorten};

@@ -2,10 +2,13 @@
 //!
 //! Planning is a pure function of its inputs: nothing here touches a file or a socket.
 
+use crate::digest::cell::SeriesHash;
 use crate::error::{Error, Result};
 use crate::series::Series;
 use crate::window::{DAY, Window};
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 /// Shard group duration of a retention policy that says nothing else, and of destinations that
 /// know none.
@@ -171,6 +174,17 @@ pub struct Partition {
     pub window: Window,
     /// The only measurement, unescaped; `None` for all.
     pub measurement: Option<Vec<u8>>,
+    /// The only series that are needed; `None` for all. Others may be read nevertheless, where a place
+    /// cannot leave them out: the caller looks at what it is given.
+    pub series: Option<Arc<BTreeSet<SeriesHash>>>,
+}
+
+impl Partition {
+    /// A partition of all series.
+    #[must_use]
+    pub fn new(namespace: &Namespace, window: Window, measurement: Option<Vec<u8>>) -> Self {
+        Self { namespace: namespace.clone(), window, measurement, series: None }
+    }
 }
 
 /// Length of the units in which a destination is filled, and their alignment.

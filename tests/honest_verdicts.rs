@@ -75,7 +75,7 @@ impl<F: Fn(usize) -> Vec<(i64, f64)> + Send + Sync> Source for Scripted<F> {
 
     fn plan(&self, scope: &Scope) -> Result<Vec<Partition>> {
         let namespace = scope.namespace.clone();
-        Ok(vec![Partition { namespace, window: scope.window, measurement: None }])
+        Ok(vec![Partition::new(&namespace, scope.window, None)])
     }
 
     fn open(&self, partition: &Partition) -> Result<Box<dyn Reader + '_>> {

@@ -66,8 +66,7 @@ impl Taken {
         let mut held = Vec::new();
         for one in self.file.namespaces().unwrap() {
             let namespace = one.namespace;
-            let partition =
-                Partition { namespace: namespace.clone(), window: Window::ALL, measurement: None };
+            let partition = Partition::new(&namespace, Window::ALL, None);
             let mut reader = self.file.open(&partition).unwrap();
             while let Some(block) = reader.next_block().unwrap() {
                 let series = block.runs().next().unwrap().0.to_string();

@@ -131,7 +131,7 @@ impl Source for Side {
 
     fn plan(&self, scope: &Scope) -> Result<Vec<Partition>> {
         let namespace = scope.namespace.clone();
-        Ok(vec![Partition { namespace, window: scope.window, measurement: None }])
+        Ok(vec![Partition::new(&namespace, scope.window, None)])
     }
 
     fn open(&self, partition: &Partition) -> Result<Box<dyn Reader + '_>> {

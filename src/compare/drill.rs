@@ -8,7 +8,7 @@ use super::{
     hour_window, measurement_of,
 };
 use crate::block::Block;
-use crate::digest::cell::{FieldHasher, KeyHash, SeriesHasher, ValueHash};
+use crate::digest::cell::{FieldHasher, KeyHash, SeriesHash, SeriesHasher, ValueHash};
 use crate::digest::set::{BothSides, Place, hour_of};
 use crate::error::Result;
 use crate::plan::{Filter, Namespace, Partition, Scope};
@@ -16,7 +16,7 @@ use crate::series::{Series, holds_separator};
 use crate::source::{Source, for_each_block, plan_or_nothing};
 use crate::value::Value;
 use crate::window::Window;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Cells that are held at once while places are read again.
@@ -29,6 +29,9 @@ pub(super) struct Group {
     pub(super) window: Window,
     places: Vec<Difference>,
 }
+
+/// Series that are to be read, by their hashes.
+pub(crate) type Wanted = Arc<BTreeSet<SeriesHash>>;
 
 /// A place that both sides hold and in which they differ.
 struct Difference {
@@ -101,6 +104,7 @@ impl Group {
 /// Reads the places of a group again and tells their cells apart.
 pub(super) struct Drill<'a> {
     group: &'a Group,
+    series: Wanted,
     unit: &'a Unit,
     /// What was found in each place, with its series once that was met; `source` and `destination`
     /// count what this reading met.
@@ -126,7 +130,8 @@ struct Held {
 impl<'a> Drill<'a> {
     pub(super) fn new(group: &'a Group, unit: &'a Unit, cut: bool) -> Self {
         let counts = group.places.iter().map(|place| (place.place, Default::default())).collect();
-        Self { group, unit, counts, held: HashMap::new(), cut, cells_read: 0 }
+        let series = Arc::new(group.places().map(|(series, _)| series).collect());
+        Self { group, series, unit, counts, held: HashMap::new(), cut, cells_read: 0 }
     }
 
     pub(super) fn run(
@@ -331,7 +336,8 @@ impl<'a> Drill<'a> {
         mut each: impl FnMut(&mut Self, &Cell<'_>),
     ) -> Result<()> {
         let measurement = self.group.measurement.as_deref();
-        let partitions = partitions_of(side, measurement, namespace, window, filter)?;
+        let series = Some(&self.series);
+        let partitions = partitions_of(side, measurement, series, namespace, window, filter)?;
         for_each_block(side, &partitions, |block| {
             self.cells_read += block.cells();
             self.each_cell_of(block, filter, &mut each);
@@ -375,22 +381,23 @@ fn show(options: &Options, unit: &Unit, seen: &Seen<'_>) {
     options.observer.iter().for_each(|observer| observer.cell(unit, seen));
 }
 
-/// The partitions of one measurement, or of all where it is unknown.
+/// The partitions of one measurement, or of all where it is unknown, and of some series or all.
 pub(crate) fn partitions_of(
     side: &dyn Source,
     measurement: Option<&[u8]>,
+    series: Option<&Wanted>,
     namespace: &Namespace,
     window: Window,
     filter: &Filter,
 ) -> Result<Vec<Partition>> {
-    let Some(name) = measurement else {
-        return plan_or_nothing(side, &Scope::new(namespace, window, filter));
-    };
-    let mut partitions = plan_or_nothing(side, &Scope::new(namespace, window, &filter.only(name)))?;
-    partitions.retain(|one| one.measurement.as_ref().is_none_or(|other| other == name));
-    for partition in &mut partitions {
-        partition.measurement = Some(name.to_vec());
+    let narrowed = measurement.map(|name| filter.only(name));
+    let scope = Scope::new(namespace, window, narrowed.as_ref().unwrap_or(filter));
+    let mut partitions = plan_or_nothing(side, &scope)?;
+    if let Some(name) = measurement {
+        partitions.retain(|one| one.measurement.as_ref().is_none_or(|other| other == name));
+        partitions.iter_mut().for_each(|one| one.measurement = Some(name.to_vec()));
     }
+    partitions.iter_mut().for_each(|one| one.series = series.cloned());
     Ok(partitions)
 }
 

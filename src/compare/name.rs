@@ -1,7 +1,7 @@
 //! Finds the series of places that are known by their hash only: they are read once more, as far as
 //! it takes to meet them.
 
-use super::drill::partitions_of;
+use super::drill::{Wanted, partitions_of};
 use super::{PlaceFinding, Sides, Unit};
 use crate::digest::cell::{SeriesHash, SeriesHasher};
 use crate::error::Result;
@@ -41,7 +41,8 @@ pub(super) fn places(
             true => (sides.source, &unit.source),
             false => (sides.destination, &unit.destination),
         };
-        search.run(side, namespace, filter, hashes.len(), &mut found)?;
+        let series = Arc::new(hashes.iter().copied().collect());
+        search.run(side, namespace, filter, &series, &mut found)?;
     }
     for place in places.iter_mut().filter(|place| place.series.is_none()) {
         place.series = found.get(&place.hash).cloned().flatten();
@@ -58,13 +59,13 @@ struct Search {
 }
 
 impl Search {
-    /// Reads until `wanted` series were met, or to the end.
+    /// Reads until all wanted series were met, or to the end.
     fn run(
         &self,
         side: &dyn Source,
         namespace: &Namespace,
         filter: &Filter,
-        mut wanted: usize,
+        series: &Wanted,
         found: &mut HashMap<SeriesHash, Option<Arc<Series>>>,
     ) -> Result<()> {
         if let Some(file) = side.digest_file() {
@@ -75,8 +76,11 @@ impl Search {
             }
             return Ok(());
         }
+        let mut wanted = series.len();
         let measurement = self.measurement.as_deref();
-        for partition in partitions_of(side, measurement, namespace, self.window, filter)? {
+        let partitions =
+            partitions_of(side, measurement, Some(series), namespace, self.window, filter)?;
+        for partition in partitions {
             let mut reader = side.open(&partition)?;
             while let Some(block) = reader.next_block()? {
                 for (series, _) in block.runs() {

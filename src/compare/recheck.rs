@@ -9,9 +9,9 @@
 //!
 //! A side that cannot be read is an error of the whole comparison: no place is dropped.
 
-use super::drill::partitions_of;
+use super::drill::{Wanted, partitions_of};
 use super::{Digest, Findings, Options, Sides, Unit, compare_range, hour_window, measurement_of};
-use crate::digest::cell::{SeriesHash, SeriesHasher};
+use crate::digest::cell::SeriesHasher;
 use crate::digest::node::Node;
 use crate::digest::set::{self, Builder, Flags, HashRange, Leaf, Place};
 use crate::error::Result;
@@ -193,14 +193,15 @@ impl Nodes {
             return Ok(Self::default());
         }
         let places: HashSet<Place> = pending.iter().map(|one| one.place).collect();
-        let series: HashSet<SeriesHash> = pending.iter().map(|one| one.place.0).collect();
+        let series: Wanted = Arc::new(pending.iter().map(|one| one.place.0).collect());
         let (filter, memory) = (&options.filter, options.memory_max);
         let (mut nodes, mut cells_read) = (HashMap::new(), 0);
         for (measurement, windows) in stretches(pending) {
             let measurement = measurement.as_deref();
             for window in windows.into_iter().filter_map(|window| window.intersect(unit.window)) {
                 let mut set = Builder::new(memory, options.spill.clone());
-                let partitions = partitions_of(side, measurement, namespace, window, filter)?;
+                let partitions =
+                    partitions_of(side, measurement, Some(&series), namespace, window, filter)?;
                 for_each_block(side, &partitions, |block| {
                     cells_read += block.cells();
                     set.add_block(block, |one| {

@@ -184,7 +184,8 @@ impl Readable<'_> {
     fn read(&self, group: &Group, unit: &Unit, options: &Options, again: &mut Again) -> Result<()> {
         let Some(window) = group.window.intersect(unit.window) else { return Ok(()) };
         let (measurement, filter) = (group.measurement.as_deref(), &options.filter);
-        let partitions = partitions_of(self.side, measurement, self.namespace, window, filter)?;
+        let partitions =
+            partitions_of(self.side, measurement, None, self.namespace, window, filter)?;
         let mut times = Times::default();
         for_each_block(self.side, &partitions, |block| {
             for (series, rows) in block.runs().filter(|(series, _)| filter.admits(series)) {

@@ -39,7 +39,7 @@ pub(super) fn points(
 ) -> Result<()> {
     for window in stretches(times) {
         let filter = Filter::default();
-        let partitions = partitions_of(side, Some(measurement), namespace, window, &filter)?;
+        let partitions = partitions_of(side, Some(measurement), None, namespace, window, &filter)?;
         for_each_block(side, &partitions, |block| {
             for (series, rows) in block.runs() {
                 if series.measurement() != measurement {

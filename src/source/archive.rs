@@ -94,11 +94,7 @@ impl Source for ArchiveSource {
         };
         let windows = entry.meeting(scope.window);
         let windows = windows.filter_map(|unit| unit.window().intersect(scope.window));
-        let partitions = windows.map(|window| Partition {
-            namespace: scope.namespace.clone(),
-            window,
-            measurement: None,
-        });
+        let partitions = windows.map(|window| Partition::new(&scope.namespace, window, None));
         Ok(partitions.collect())
     }
 

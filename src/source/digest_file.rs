@@ -35,8 +35,7 @@ impl Source for DigestSource {
         }
         let windows = self.0.units(namespace, scope.window);
         let windows = windows.filter_map(|unit| unit.window().intersect(scope.window));
-        let partition =
-            |window| Partition { namespace: namespace.clone(), window, measurement: None };
+        let partition = |window| Partition::new(namespace, window, None);
         Ok(windows.map(partition).collect())
     }
 

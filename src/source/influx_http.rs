@@ -18,20 +18,27 @@ mod shards;
 mod sizes;
 
 use super::{Reader, Source};
+use crate::block::Block;
+use crate::digest::cell::{SeriesHash, SeriesHasher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Client;
 use crate::influxql::{self, Fields};
 use crate::plan::{Grid, Held, Namespace, Partition, RpSettings, Scope, UNITS_MAX};
-use crate::series::Printable;
+use crate::series::{Printable, Series};
 use crate::types::FieldTypes;
 use crate::value::FieldType;
 use crate::window::Window;
 use exact::Place;
 use query::{Query, QueryReader};
 use sizes::{Most, Sizes};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Most series that one query asks for by their tags; of more, the whole measurement is read.
+const SERIES_ASKED_MAX: usize = 50;
+/// Most series of a measurement among which those are looked for.
+const SERIES_LISTED_MAX: usize = 100_000;
 
 /// Most names in a message.
 const NAMES_MAX: usize = 20;
@@ -192,6 +199,28 @@ impl InfluxHttp {
         }
     }
 
+    /// Those of some series that the server knows; `None` where it does not tell surely or cheaply.
+    fn find(
+        &self,
+        namespace: &Namespace,
+        measurement: &[u8],
+        wanted: &BTreeSet<SeriesHash>,
+    ) -> Result<Option<Vec<Series>>> {
+        if wanted.len() > SERIES_ASKED_MAX {
+            return Ok(None);
+        }
+        let database = &namespace.database;
+        let Some(mut listed) =
+            influxql::series(&self.client, database, measurement, SERIES_LISTED_MAX)?
+        else {
+            return Ok(None);
+        };
+        // Where names may be shown otherwise than they are listed, one that is not listed may be shown.
+        let plain = listed.iter().all(Series::shown_by_queries);
+        listed.retain(|one| wanted.contains(&SeriesHasher::new(one).series()));
+        Ok((plain || listed.len() == wanted.len()).then_some(listed))
+    }
+
     /// Windows of one measurement where the user may not ask for the shard groups.
     fn windows_without_groups(
         &self,
@@ -270,11 +299,11 @@ impl Source for InfluxHttp {
             if partitions.len() + windows.len() > UNITS_MAX {
                 return Err(too_many(&namespace));
             }
-            partitions.extend(windows.into_iter().map(|window| Partition {
-                namespace: scope.namespace.clone(),
-                window,
-                measurement: Some(name.clone()),
-            }));
+            partitions.extend(
+                windows
+                    .into_iter()
+                    .map(|window| Partition::new(&scope.namespace, window, Some(name.clone()))),
+            );
         }
         partitions.sort_unstable_by(|one, other| {
             (one.window, &one.measurement).cmp(&(other.window, &other.measurement))
@@ -298,10 +327,16 @@ impl Source for InfluxHttp {
         let window = partition.window;
         let place = Place { from: &from, measurement: &measurement, window };
         let named = self.named(&namespace, place, &schema)?;
-        let tags = {
+        let mut tags = {
             let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
             tags.get(&namespace).map_or_else(String::new, |tags| influxql::having(tags))
         };
+        if let Some(wanted) = &partition.series {
+            match self.find(&namespace, &measurement, wanted)? {
+                Some(found) if found.is_empty() => return Ok(Box::new(Nothing)),
+                found => tags += &found.and_then(influxql::any_of).unwrap_or_default(),
+            }
+        }
         let from = format!("{from}.{}", influxql::measurement(&measurement));
         let query = Query { source: self, namespace, measurement, from, named, tags };
         Ok(Box::new(QueryReader::start(query, window, schema)?))
@@ -329,6 +364,15 @@ impl Source for InfluxHttp {
 
     fn sees_raw_keys(&self) -> bool {
         false
+    }
+}
+
+/// Reads a partition of series of which there are none.
+struct Nothing;
+
+impl Reader for Nothing {
+    fn next_block(&mut self) -> Result<Option<Block>> {
+        Ok(None)
     }
 }
 

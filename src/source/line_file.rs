@@ -144,8 +144,7 @@ impl Source for LineFile {
             Rows::Disk(spilled) => spilled.windows(namespace, scope.window),
         };
         let windows = windows.ok_or_else(|| self.not_found(namespace))?;
-        let partition =
-            |window| Partition { namespace: namespace.clone(), window, measurement: None };
+        let partition = |window| Partition::new(namespace, window, None);
         Ok(windows.into_iter().map(partition).collect())
     }
 

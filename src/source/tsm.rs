@@ -183,16 +183,13 @@ impl<P: Place> Source for TsmSource<P> {
     fn plan(&self, scope: &Scope) -> Result<Vec<Partition>> {
         let windows = united(self.groups_of(&scope.namespace)?.iter().map(ShardGroup::window));
         let windows = windows.into_iter().filter_map(|window| window.intersect(scope.window));
-        let partition =
-            |window| Partition { namespace: scope.namespace.clone(), window, measurement: None };
+        let partition = |window| Partition::new(&scope.namespace, window, None);
         Ok(windows.map(partition).collect())
     }
 
     fn open(&self, partition: &Partition) -> Result<Box<dyn Reader + '_>> {
         let shards = self.shards(&partition.namespace, partition.window)?;
-        let measurement = partition.measurement.clone();
-        let doubts = Arc::clone(&self.doubts);
-        Ok(Box::new(ShardReader::new(shards, partition.window, measurement, doubts)))
+        Ok(Box::new(ShardReader::new(shards, partition, Arc::clone(&self.doubts))))
     }
 
     fn field_types(&self, scope: &Scope) -> Result<Option<FieldTypes>> {

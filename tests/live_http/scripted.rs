@@ -188,11 +188,9 @@ fn play(end: i64, answers: Vec<Vec<u8>>) -> Scripted {
     let script = script(replies);
     let client = client_of(server_at(script.port), Role::Source);
     let source = InfluxHttp::new(client, None, None).expect("a server");
-    let partition = Partition {
-        namespace: Namespace { database: "d".into(), retention_policy: "r".into() },
-        window: Window { start: 0, end },
-        measurement: Some(b"m".to_vec()),
-    };
+    let namespace = Namespace { database: "d".into(), retention_policy: "r".into() };
+    let window = Window { start: 0, end };
+    let partition = Partition::new(&namespace, window, Some(b"m".to_vec()));
     let read = read_partition(&source, &partition);
     let asked = script.asked.join().expect("as many requests as replies");
     Scripted { read, asked: asked[2..].to_vec() }

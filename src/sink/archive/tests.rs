@@ -56,7 +56,7 @@ fn plain(path: &Path) -> Vec<u8> {
 }
 
 fn rows(source: &ArchiveSource, window: Window) -> Result<usize> {
-    let partition = crate::plan::Partition { namespace: namespace(), window, measurement: None };
+    let partition = crate::plan::Partition::new(&namespace(), window, None);
     let mut reader = source.open(&partition)?;
     let mut rows = 0;
     while let Some(block) = reader.next_block()? {

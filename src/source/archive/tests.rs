@@ -33,7 +33,7 @@ fn archive_of(batches: &[(&str, u64, u64)]) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn partition(window: Window) -> Partition {
-    Partition { namespace: namespace(), window, measurement: None }
+    Partition::new(&namespace(), window, None)
 }
 
 fn blocks(target: &Path, partition: &Partition) -> Result<Vec<Block>> {

@@ -11,14 +11,17 @@ use super::remarks::Remarks;
 use super::shard::{Shard, StoredFile};
 use crate::block::Block;
 use crate::block::build::Builder;
+use crate::digest::cell::{SeriesHash, SeriesHasher};
 use crate::error::{Damage, Error, Result};
 use crate::line::key;
+use crate::plan::Partition;
 use crate::series::{Printable, Series, holds_separator};
 use crate::source::Reader;
 use crate::tsm::index::{Key, Keys};
 use crate::tsm::split_key;
 use crate::window::Window;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Reads one shard group.
@@ -28,6 +31,8 @@ pub struct ShardReader {
     window: Window,
     /// The only measurement wanted, unescaped.
     measurement: Option<Vec<u8>>,
+    /// The only series wanted.
+    wanted: Option<Arc<BTreeSet<SeriesHash>>>,
     builder: Builder,
     pool: Pool,
     /// The measurement of the rows in the builder.
@@ -47,25 +52,34 @@ struct Position {
 }
 
 impl ShardReader {
-    /// Reads the cells of a window, of one measurement or all. What a later shard holds wins.
+    /// Reads the cells of a partition. What a later shard holds wins.
     #[must_use]
     pub(super) fn new(
         shards: Vec<Arc<Shard>>,
-        window: Window,
-        measurement: Option<Vec<u8>>,
+        partition: &Partition,
         doubts: Arc<Remarks>,
     ) -> Self {
+        let window = partition.window;
         let next = (!window.is_empty()).then(|| Position { key: Vec::new(), time: window.start });
         Self {
             shards,
             window,
-            measurement,
+            measurement: partition.measurement.clone(),
+            wanted: partition.series.clone(),
             builder: Builder::default(),
             pool: Pool::default(),
             building: None,
             next,
             doubts,
         }
+    }
+
+    fn wants(&self, series: &Series) -> bool {
+        self.measurement.as_deref().is_none_or(|wanted| wanted == series.measurement())
+            && self
+                .wanted
+                .as_ref()
+                .is_none_or(|wanted| wanted.contains(&SeriesHasher::new(series).series()))
     }
 
     /// Says of which fields of a series the name may begin within a tag.
@@ -85,8 +99,7 @@ impl ShardReader {
         let mut walk = Walk::from(&shards, &from.key)?;
         let mut start = from.time;
         while let Some((series, found)) = walk.next_series()? {
-            let wanted = self.measurement.as_deref();
-            if wanted.is_none_or(|wanted| wanted == series.measurement()) {
+            if self.wants(&series) {
                 let here = |time| Position { key: first_key(&found), time };
                 if self.building.as_deref().is_some_and(|one| one != series.measurement()) {
                     return Ok((self.take(), Some(here(start))));
