@@ -173,6 +173,8 @@ pub struct Reply {
     pub version: Option<String>,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
+    /// Where a redirect points, which is not followed here.
+    pub location: Option<String>,
     /// The beginning of the body, at most 1 MiB.
     pub body: Vec<u8>,
 }
@@ -520,6 +522,7 @@ impl Client {
             version: header(&response, "x-influxdb-version").map(str::to_owned),
             retry_after: header(&response, "retry-after")
                 .and_then(|text| retry::retry_after(text, date(&response))),
+            location: header(&response, "location").map(str::to_owned),
             body,
         };
         // Go's servers and nginx answer a plain request on a TLS port so.
@@ -597,6 +600,7 @@ mod tests {
             date: None,
             version: None,
             retry_after: None,
+            location: None,
             body: br#"{"error":"authorization failed"}"#.to_vec(),
         };
         let error = client.refused("ping", &reply);

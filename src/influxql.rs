@@ -6,11 +6,14 @@
 //! It refuses names that a statement cannot express and replies that are not understood; it never
 //! guesses. Data are not read here.
 
+pub mod accounts;
+pub mod alter;
 pub mod create;
 pub mod delete;
 mod explain;
 mod schema;
 mod series;
+mod single;
 
 pub use explain::{Touched, read_types, touched};
 pub use schema::{
@@ -160,12 +163,18 @@ pub fn namespace(database: &str, retention_policy: &str) -> Result<String> {
 /// # Errors
 /// Where the server cannot be reached or refuses the statement at once.
 pub fn run(client: &Client, statement: &str) -> Result<Replies<BodyReader>> {
-    run_on(client, statement, None)
+    run_on(client, statement, statement, None)
 }
 
-/// The same with the database that a statement means which cannot name it.
-fn run_on(client: &Client, statement: &str, database: Option<&str>) -> Result<Replies<BodyReader>> {
-    let what = format!("the query {}", shorten(statement));
+/// The same with the database that a statement means which cannot name it. `shown` stands for the
+/// statement in messages.
+fn run_on(
+    client: &Client,
+    statement: &str,
+    shown: &str,
+    database: Option<&str>,
+) -> Result<Replies<BodyReader>> {
+    let what = format!("the query {}", shorten(shown));
     let mut parameters =
         vec![("q", statement.as_bytes()), ("epoch", b"ns".as_slice()), ("chunked", b"true")];
     parameters.extend(database.map(|name| ("db", name.as_bytes())));
@@ -247,16 +256,27 @@ pub fn fold<T: Default>(
     statement: &str,
     step: impl Fn(&mut T, &Fragment, &Row) -> Result<(), String>,
 ) -> Result<T> {
+    fold_shown(client, statement, statement, step)
+}
+
+/// The same of a statement that holds what must not be seen: `shown` stands for it in messages. The
+/// server's words may still quote it.
+fn fold_shown<T: Default>(
+    client: &Client,
+    statement: &str,
+    shown: &str,
+    step: impl Fn(&mut T, &Fragment, &Row) -> Result<(), String>,
+) -> Result<T> {
     let mut attempts = Attempts::new(client.retry());
     loop {
-        let mut replies = run(client, statement)?;
+        let mut replies = run_on(client, statement, shown, None)?;
         match fold_once(&mut replies, &step) {
             Ok(folded) => return Ok(folded),
             Err(problem) => {
                 // Others may ask while this one waits.
                 drop(replies);
                 if !wait_to_ask_again(client, &problem, &mut attempts) {
-                    return Err(failed(client, statement, &problem));
+                    return Err(failed(client, shown, &problem));
                 }
             }
         }

@@ -250,7 +250,7 @@ mod tests {
 
     fn reply(status: u16, body: &str) -> Reply {
         let body = body.as_bytes().to_vec();
-        Reply { status, date: None, version: None, retry_after: None, body }
+        Reply { status, date: None, version: None, retry_after: None, location: None, body }
     }
 
     #[test]

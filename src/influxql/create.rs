@@ -3,7 +3,7 @@
 //! Owns their texts: names are quoted, durations are written in the largest unit that gives them
 //! exactly, and what is not known is left out. Nothing is chosen here: who wants a setting names it.
 
-use super::{fold, quote_name};
+use super::{fold, fold_shown, quote_name};
 use crate::error::Result;
 use crate::http::Client;
 use crate::plan::RpSettings;
@@ -41,6 +41,15 @@ pub fn retention_policy(database: &str, name: &str, settings: &RpSettings) -> Re
 /// Where the server cannot be reached or refuses it.
 pub fn execute(client: &Client, statement: &str) -> Result<()> {
     fold(client, statement, |(): &mut (), _, _| Ok(()))
+}
+
+/// Runs a statement that gives no rows and holds what must not be seen: `shown` stands for it in
+/// messages. What the server says may still quote it.
+///
+/// # Errors
+/// Where the server cannot be reached or refuses it.
+pub fn execute_shown(client: &Client, statement: &str, shown: &str) -> Result<()> {
+    fold_shown(client, statement, shown, |(): &mut (), _, _| Ok(()))
 }
 
 /// What is known, each part behind a blank. A shard group duration of 0 is the server's own choice.

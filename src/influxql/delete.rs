@@ -61,7 +61,7 @@ pub fn tag_keys(client: &Client, database: &str, measurement: &[u8]) -> Result<V
 pub fn execute(client: &Client, database: &str, statement: &str) -> Result<()> {
     let mut attempts = Attempts::new(client.retry());
     loop {
-        let mut replies = run_on(client, statement, Some(database))?;
+        let mut replies = run_on(client, statement, statement, Some(database))?;
         let done: Result<(), _> = fold_once(&mut replies, |(): &mut (), _, _| Ok(()));
         let Err(problem) = done else { return Ok(()) };
         drop(replies);

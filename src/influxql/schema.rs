@@ -20,7 +20,7 @@ fn bytes<'a>(fragment: &Fragment, row: &'a Row, name: &str) -> Result<&'a [u8], 
     }
 }
 
-fn text(fragment: &Fragment, row: &Row, name: &str) -> Result<String, String> {
+pub(super) fn text(fragment: &Fragment, row: &Row, name: &str) -> Result<String, String> {
     let bytes = bytes(fragment, row, name)?;
     let text = std::str::from_utf8(bytes)
         .map_err(|_ignored| format!("the name {} is not UTF-8", Printable(bytes)))?;
