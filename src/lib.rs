@@ -32,6 +32,9 @@
 //!   What it has proven of each unit goes to the [`journal`], from which another process goes on.
 //! - [`repair`] decides for every cell that differs what is done about it: it hands what is to be sent to
 //!   [`copy`] and deletes only what it was told to, where a statement hits nothing else.
+//! - [`schema`] moves what is beside the data: one model, read from a live server or from a meta store, and
+//!   a plan, a pure function of two of them, that is carried out and compared again. It has no place for a
+//!   password or its hash; new passwords are made, written down, and only then set.
 //! - [`verify`] compares and changes nothing; [`gaps`] makes windows of what a comparison shows;
 //!   [`causes`] guesses at what the pattern of differences says; [`cat`] writes line protocol;
 //!   [`inspect`] counts;
@@ -53,7 +56,7 @@
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`mod@digest_file`], [`reject`], [`snapshot`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
-//! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`repair`], [`cat`], [`digests`], [`gaps`], [`inspect`], [`causes`] |
+//! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`repair`], [`cat`], [`digests`], [`gaps`], [`inspect`], [`causes`], [`schema`] |
 //! | 6 | [`side`], [`report`], [`progress`], [`logs`], [`panics`], [`cli`], [`run`], `main` |
 //!
 //! # Threads
@@ -146,6 +149,7 @@ pub mod reject;
 pub mod repair;
 pub mod report;
 pub mod run;
+pub mod schema;
 pub mod series;
 pub mod side;
 pub mod sink;

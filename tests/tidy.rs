@@ -40,6 +40,7 @@ const LAYERS: [&[&str]; 7] = [
         "gaps",
         "inspect",
         "causes",
+        "schema",
     ],
     &["side", "report", "progress", "logs", "panics", "cli", "run", "main", "lib"],
 ];
