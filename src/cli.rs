@@ -1,5 +1,9 @@
 //! The command line: what can be typed, and what it means.
 
+mod schema;
+
+pub use self::schema::SchemaArgs;
+
 use crate::conflicts::Policy;
 use crate::error::{Error, Result};
 use crate::line::Precision;
@@ -44,8 +48,8 @@ Passwords come from GAPLESS_SOURCE_PASSWORD and GAPLESS_DESTINATION_PASSWORD, or
 
 Exit status:
   0  identical, complete, or cast as asked; a dry run that nothing speaks against
-  1  differences or gaps found (verify, gaps) or left (repair), conflicts left (copy); a plan with
-     something to do
+  1  differences or gaps found (verify, gaps) or left (repair, schema), conflicts left (copy); a
+     plan with something to do
   2  wrong arguments
   3  incomplete: something was rejected or cannot be proven, or nothing was compared or read back
   4  failed
@@ -62,6 +66,9 @@ pub enum Command {
     Gaps(GapsArgs),
     /// Compare two sides and say what would make a server like the source; do it with --apply
     Repair(RepairArgs),
+    /// Say what of databases, retention policies, users, grants, continuous queries and subscriptions a
+    /// server lacks that the source has; make it with --apply
+    Schema(SchemaArgs),
     /// Write canonical line protocol to standard output
     Cat(CatArgs),
     /// Show what a source holds: databases, measurements, series, cells, times, types

@@ -1,7 +1,7 @@
 //! The command `gapless`: reads the arguments, runs the command, prints its report.
 
 use clap::Parser;
-use gapless::cli::{CatArgs, Cli, Command, Common, DigestArgs, DigestFiles, TwoSides};
+use gapless::cli::{CatArgs, Cli, Command, Common, DigestArgs, DigestFiles, SchemaArgs, TwoSides};
 use gapless::error::{Error, ErrorKind, Result};
 use gapless::logs;
 use gapless::panics;
@@ -12,6 +12,7 @@ use gapless::report::Printed;
 use gapless::run::{self, Listing};
 use gapless::stop::{INTERRUPTED, Stop};
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Exit statuses that no verdict has.
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             let stop = stop_by_signal();
             reported(&arguments.sides, asked, |progress| run::repair(&arguments, &stop, progress))
         }
+        Command::Schema(arguments) => schema(&arguments, asked),
         Command::Cat(arguments) => cat(&arguments, asked),
         Command::Inspect(arguments) => {
             listed(&arguments.common, arguments.json, asked, |it| run::inspect(&arguments, it))
@@ -89,18 +91,32 @@ fn reported(
     command: impl FnOnce(&Meter) -> Result<Printed>,
 ) -> Result<u8> {
     let report = shown(&sides.common, asked, false, command)?;
-    if sides.json {
+    print_report(&report, &sides.report, sides.json, sides.common.quiet)
+}
+
+/// Prints a report and writes it to files.
+fn print_report(report: &Printed, files: &[PathBuf], json: bool, quiet: bool) -> Result<u8> {
+    if json {
         out(&report.json)?;
-        if !sides.common.quiet {
+        if !quiet {
             progress::print(report.text.trim_end());
         }
     } else {
         out(&report.text)?;
     }
     // Last, so that a file that cannot be written does not hide the verdict.
-    let written: Vec<_> = sides.report.iter().map(|file| report.write(file)).collect();
+    let written: Vec<_> = files.iter().map(|file| report.write(file)).collect();
     written.into_iter().collect::<Result<()>>()?;
     Ok(report.exit_status)
+}
+
+fn schema(arguments: &SchemaArgs, asked: Asked) -> Result<u8> {
+    let stop = stop_by_signal();
+    logs::start(&arguments.logs())?;
+    let (style, quiet) = (arguments.progress, arguments.quiet);
+    let options = progress::Options { style, quiet, writes_data: false, asked };
+    let report = metered(&options, |progress| run::schema(arguments, &stop, progress))?;
+    print_report(&report, &arguments.report, arguments.json, quiet)
 }
 
 /// Runs a command that lists what it found.

@@ -6,6 +6,7 @@ mod stored;
 
 pub use self::create::{Missing, settings_that_differ};
 pub use self::identity::is_unchanged;
+pub use self::stored::meta_of;
 
 use self::identity::Fingerprint;
 
@@ -140,16 +141,21 @@ pub fn open_source(
             Ok(SourceSide { source: Box::new(source), lines: None, clock, identity: None })
         }
         Location::Snapshot(snapshot) => {
-            progress.warn(&format!(
-                "{location}: the snapshot port knows neither encryption nor users: use it on a host that \
-                 you trust, or through a tunnel (ssh -L)"
-            ));
+            warn_snapshot(location, progress);
             let source = Box::new(stored::open_snapshot(snapshot, reading)?);
             // The port does not tell the server's clock.
             Ok(SourceSide { source, lines: None, clock: Some(now()), identity: None })
         }
         Location::Null => Err(Error::usage("null: cannot be read: it stores nothing")),
     }
+}
+
+/// Says what a snapshot port is before it is spoken to.
+pub(crate) fn warn_snapshot(location: &Location, progress: &Meter) {
+    progress.warn(&format!(
+        "{location}: the snapshot port knows neither encryption nor users: use it on a host that you trust, \
+         or through a tunnel (ssh -L)"
+    ));
 }
 
 fn open_directory(path: &Path) -> Result<ArchiveSource> {
@@ -163,7 +169,11 @@ fn open_directory(path: &Path) -> Result<ArchiveSource> {
     ))
 }
 
-fn connect(
+/// A client of the server that a location names. Nothing is sent yet.
+///
+/// # Errors
+/// As [`Client::new`].
+pub(crate) fn connect(
     location: &InfluxLocation,
     access: Access,
     role: Role,

@@ -12,6 +12,7 @@ pub mod inspect;
 pub mod next;
 mod printed;
 pub mod repair;
+pub mod schema;
 mod stretch;
 pub mod text;
 mod types;

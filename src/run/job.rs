@@ -418,7 +418,7 @@ fn outside(role: Role, side: &dyn Source) -> String {
     format!("what lies outside the {role} {what}'s own window")
 }
 
-fn lossy(argument: OsString) -> String {
+pub(super) fn lossy(argument: OsString) -> String {
     argument.to_string_lossy().into_owned()
 }
 
@@ -467,7 +467,7 @@ fn open_side(
     side::open_source(location, access, role, &reading, rejects, progress)
 }
 
-fn warn_insecure(role: Role, progress: &Meter) {
+pub(super) fn warn_insecure(role: Role, progress: &Meter) {
     progress.warn(&format!(
         "INSECURE: the certificate of the {role} is not verified (--insecure-{role}): whoever is \
          between here and there can take the password, and read and change the data"
@@ -485,7 +485,7 @@ pub(super) fn access(sides: &TwoSides, role: Role) -> Result<Access> {
 }
 
 /// A password from its file, else from the environment.
-fn password(role: Role, file: Option<&Path>) -> Result<Option<Secret>> {
+pub(super) fn password(role: Role, file: Option<&Path>) -> Result<Option<Secret>> {
     let Some(file) = file else {
         return Ok(std::env::var(role.password_variable()).ok().map(Secret::new));
     };

@@ -7,10 +7,12 @@ mod job;
 mod repair;
 mod resume;
 mod saved;
+mod schema;
 
 pub use self::digest::{digest, export, merge};
 pub use self::gaps::gaps;
 pub use self::repair::repair;
+pub use self::schema::schema;
 
 use self::comparison::Comparison;
 use self::job::{Job, access, floor, grid, shard_group};

@@ -4,16 +4,19 @@ use super::{Reading, SourceSide};
 use crate::error::{Error, Result};
 use crate::http::Retry;
 use crate::journal::now;
-use crate::location::InfluxLocation;
+use crate::location::{InfluxLocation, Location};
+use crate::meta::Meta;
 use crate::plan::Namespace;
 use crate::snapshot::Port;
 use crate::source::Source;
-use crate::source::tsm::TsmSource;
 use crate::source::tsm::backup::Backup;
 use crate::source::tsm::directory::{self, Directory, Layout};
 use crate::source::tsm::live::Live;
 use crate::source::tsm::packed::Room;
+use crate::source::tsm::{Place as _, TsmSource};
+use crate::spill::Place as Spill;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Files of a server: its data directory, or a backup; nothing where the directory is neither. The
 /// clock is that of this machine, where the server may be running.
@@ -34,6 +37,35 @@ pub(super) fn open_files(path: &Path, reading: &Reading) -> Result<Option<Source
     }
     let backup = Backup::open(path, room(reading), reading.salvage)?;
     Ok(backup.and_then(|backup| side(Box::new(TsmSource::new(backup, wanted)), None)))
+}
+
+/// What the meta store of a data directory, a backup or a server's snapshot port says; nothing where a
+/// location is none of these. `meta_dir` is the directory of `meta.db` where that stands apart. The data
+/// beside it are not looked at, and may be missing.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn meta_of(location: &Location, meta_dir: Option<&Path>) -> Result<Option<Arc<Meta>>> {
+    let room = Room { memory: 0, spill: Spill::new(None) };
+    if let Some(directory) = meta_dir {
+        return directory::read_meta(directory).map(|meta| Some(Arc::new(meta)));
+    }
+    match location {
+        Location::Path(path) if path.join("meta/meta.db").is_file() => {
+            directory::read_meta(&path.join("meta")).map(|meta| Some(Arc::new(meta)))
+        }
+        Location::Path(path) if path.is_dir() => {
+            // With salvage, files of shards that are gone are passed over.
+            let backup = Backup::open(path, room, true)?;
+            backup.map(|backup| backup.meta()).transpose()
+        }
+        Location::Snapshot(snapshot) => {
+            let Some(node) = snapshot.nodes.first() else { return Ok(None) };
+            let port = Port::new(node.host.clone(), node.port, Retry::default());
+            Live::new(port, room, false)?.meta().map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The snapshot port of a server.

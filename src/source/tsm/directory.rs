@@ -309,12 +309,7 @@ impl Place for Directory {
     }
 
     fn meta(&self) -> Result<Arc<Meta>> {
-        let path = self.layout.meta.join("meta.db");
-        let file = File::open(&path).map_err(|error| Error::io(&path, "open", error))?;
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(file, META_MAX), &mut bytes)
-            .map_err(|error| Error::io(&path, "read", error))?;
-        meta::decode(&bytes).map(Arc::new).map_err(|damage| damage.in_file(path))
+        read_meta(&self.layout.meta).map(Arc::new)
     }
 
     fn open(&self, namespace: &Namespace, shard: u64) -> Result<Option<Arc<Shard>>> {
@@ -324,6 +319,19 @@ impl Place for Directory {
     fn unread(&self) -> Vec<String> {
         self.unread.texts()
     }
+}
+
+/// Reads the meta store in the directory of `meta.db`.
+///
+/// # Errors
+/// Where it is not there, or damaged.
+pub fn read_meta(directory: &Path) -> Result<Meta> {
+    let path = directory.join("meta.db");
+    let file = File::open(&path).map_err(|error| Error::io(&path, "open", error))?;
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, META_MAX), &mut bytes)
+        .map_err(|error| Error::io(&path, "read", error))?;
+    meta::decode(&bytes).map_err(|damage| damage.in_file(path))
 }
 
 fn open(path: &Path) -> Result<Option<File>> {
