@@ -13,23 +13,20 @@
 //! A line that a client sends without a timestamp gets another on each server: the same values less
 //! than a second apart. To fill such a gap would double the points.
 
+mod shifts;
+
+use self::shifts::Shifts;
 use crate::compare::{Class, Observe, Seen, Unit};
 use crate::error::Result;
 use crate::plan::{Filter, Namespace, Scope};
 use crate::series::Series;
 use crate::source::{Source, plan_or_nothing};
-use crate::value::Value;
 use crate::window::{HOUR, Window};
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Buckets that are kept; beyond, buckets become longer.
 const BUCKETS_MAX: usize = 500_000;
-/// Cells that wait for a counterpart with another time.
-const WAITING_MAX: usize = 200_000;
-/// Times that lie nearer than this may be one point's, nanoseconds.
-const SHIFT_MAX: i64 = 1_000_000_000;
 /// Writers of which the source is read once more.
 pub const LOOKED_MAX: usize = 1_000;
 /// Buckets in a row that make a run.
@@ -86,17 +83,7 @@ struct State {
     length: i64,
     writers: BTreeMap<Key, BTreeMap<i64, Bucket>>,
     buckets: usize,
-    waiting: Waiting,
-}
-
-/// Cells that only the source holds, by series and field, until one with the same value and another time
-/// is found at the destination.
-#[derive(Debug, Default)]
-struct Waiting {
-    hasher: RandomState,
-    cells: HashMap<u64, Vec<(i64, u64)>>,
-    count: usize,
-    shifted: u64,
+    shifts: Shifts,
 }
 
 /// A window in which the destination lacks something.
@@ -168,7 +155,7 @@ impl Observer {
     pub fn found(&self) -> Found {
         let state = self.state();
         let mut found =
-            Found { bucket: state.length, shifted: state.waiting.shifted, ..Found::default() };
+            Found { bucket: state.length, shifted: state.shifts.count(), ..Found::default() };
         let mut together: BTreeMap<&Namespace, BTreeMap<i64, Bucket>> = BTreeMap::new();
         for ((namespace, writer), buckets) in &state.writers {
             let of_all = together.entry(namespace).or_default();
@@ -201,8 +188,12 @@ impl Observe for Observer {
             }
         };
         let mut state = self.state();
-        state.waiting.see(cell);
+        state.shifts.see(unit, cell);
         state.add((unit.source.clone(), writer), cell.time, bucket);
+    }
+
+    fn passed(&self, unit: &Unit, window: Window) {
+        self.state().shifts.passed(unit, window);
     }
 }
 
@@ -229,37 +220,6 @@ impl State {
             }
             self.buckets += wider.len();
             *buckets = wider;
-        }
-    }
-}
-
-impl Waiting {
-    /// Pairs cells that differ in nothing but a little time. The source's are shown before the
-    /// destination's.
-    fn see(&mut self, cell: &Seen<'_>) {
-        let value = match (cell.class, cell.source, cell.destination) {
-            (Some(Class::MissingInDestination), Some(value), _)
-            | (Some(Class::ExtraInDestination), _, Some(value)) => value,
-            _ => return,
-        };
-        let place = self.hasher.hash_one((cell.series.key(), &**cell.field));
-        let value = self.hasher.hash_one(match value {
-            Value::String(bytes) => (None, bytes),
-            scalar => (scalar.bits(), &b""[..]),
-        });
-        if cell.class == Some(Class::MissingInDestination) {
-            if self.count < WAITING_MAX {
-                self.cells.entry(place).or_default().push((cell.time, value));
-                self.count += 1;
-            }
-            return;
-        }
-        let Some(cells) = self.cells.get_mut(&place) else { return };
-        let near = |time: i64| time.abs_diff(cell.time) < SHIFT_MAX.unsigned_abs();
-        if let Some(at) = cells.iter().position(|(time, other)| *other == value && near(*time)) {
-            cells.swap_remove(at);
-            self.count -= 1;
-            self.shifted += 1;
         }
     }
 }
@@ -383,6 +343,7 @@ fn of_writer(
 mod tests {
     use super::*;
     use crate::line::key;
+    use crate::value::Value;
     use crate::window::Window as Times;
     use std::sync::Arc;
 
@@ -452,8 +413,43 @@ mod tests {
         }
         show(&observer, "m,host=a", 20 * MINUTE, Some(1), None);
         show(&observer, "m,host=a", 21 * MINUTE, None, Some(1));
+        observer.passed(&unit(), Times { start: 0, end: HOUR });
         assert_eq!(observer.found().shifted, 10);
     }
+
+    #[test]
+    fn a_large_gap_before_them_does_not_hide_points_with_two_times() {
+        let observer = Observer::new(b"host", MINUTE);
+        for hour in 0..3 {
+            let start = hour * HOUR;
+            for at in 0..200_000 {
+                show(&observer, "m,host=a", start + at * 1_000_000, Some(at), None);
+            }
+            observer.passed(&unit(), Times { start, end: start + HOUR });
+        }
+        for at in 0..100 {
+            show(&observer, "m,host=a", 4 * HOUR + at * MINUTE, Some(at), None);
+            show(&observer, "m,host=a", 4 * HOUR + at * MINUTE + 300_000_000, None, Some(at));
+        }
+        observer.passed(&unit(), Times { start: 4 * HOUR, end: 6 * HOUR });
+        assert_eq!(observer.found().shifted, 100);
+    }
+
+    #[test]
+    fn a_point_may_have_its_other_time_in_the_hour_before_or_behind() {
+        for shift in [-1, 1] {
+            let observer = Observer::new(b"host", MINUTE);
+            let at = |time: i64| HOUR + shift * time;
+            show(&observer, "m", at(-1), Some(1), None);
+            observer.passed(&unit(), if shift > 0 { FIRST } else { SECOND });
+            show(&observer, "m", at(1), None, Some(1));
+            observer.passed(&unit(), if shift > 0 { SECOND } else { FIRST });
+            assert_eq!(observer.found().shifted, 1);
+        }
+    }
+
+    const FIRST: Times = Times { start: 0, end: HOUR };
+    const SECOND: Times = Times { start: HOUR, end: 2 * HOUR };
 
     #[test]
     fn buckets_become_longer_where_there_are_too_many() {

@@ -151,6 +151,7 @@ impl<'a> Drill<'a> {
                 this.meet(cell, options, findings);
             })?;
             self.extras(options, findings);
+            options.observer.iter().for_each(|observer| observer.passed(unit, window));
         }
         self.finish(unit, options, findings);
         Ok(())

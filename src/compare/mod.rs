@@ -100,6 +100,10 @@ impl Options {
 pub trait Observe: Send + Sync + Debug {
     /// One cell.
     fn cell(&self, unit: &Unit, cell: &Seen<'_>);
+
+    /// Every cell of a window that is told apart was shown, of the measurement at hand. A unit is gone
+    /// through by one thread, window after window.
+    fn passed(&self, _unit: &Unit, _window: Window) {}
 }
 
 /// A cell, as both sides hold it.
