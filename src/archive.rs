@@ -16,7 +16,7 @@
 
 use crate::digest::node::Node;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Held, Namespace, RpSettings};
+use crate::plan::{FilterEntry, Held, Namespace, RpSettings};
 use crate::types::FieldTypes;
 use crate::value::FieldType;
 use crate::window::{Window, format_time};
@@ -30,7 +30,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// What `format` says in every manifest.
 pub const FORMAT: &str = "gapless archive";
 /// The version of the format that is written, and the newest that is read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
 /// Most bytes of a manifest.
@@ -63,6 +63,8 @@ pub struct Manifest {
     pub window: Span,
     /// Where the data came from, for people.
     pub source: String,
+    /// The series that were asked for: of others it says nothing.
+    pub filter: FilterEntry,
     /// The namespaces, sorted by name.
     pub namespaces: Vec<NamespaceEntry>,
     /// Checksum of the manifest's bytes before this value. Last, because it covers the rest.
@@ -338,6 +340,8 @@ pub struct Header {
     pub source: String,
     /// Now, in nanoseconds since 1970.
     pub created: i64,
+    /// The series that were asked for.
+    pub filter: FilterEntry,
     /// The namespaces that will be written, with their settings.
     pub namespaces: Vec<Held>,
 }
@@ -353,6 +357,7 @@ impl Manifest {
             created: format_time(header.created),
             window: header.window.into(),
             source: header.source.clone(),
+            filter: header.filter.clone(),
             namespaces: contents.iter().map(namespace_entry).collect(),
             blake3: "0".repeat(CHECKSUM_DIGITS),
         }
@@ -406,6 +411,15 @@ impl Manifest {
                 ),
             )
             .with_next("use the version of gapless that made it, or a later one"));
+        }
+        if head.version < VERSION {
+            let reason = format!(
+                "the archive is of format {}, which does not say which series were left out",
+                head.version
+            );
+            return Err(Error::location(path.display(), reason).with_next(
+                "make it again from its source, or read it with the version that made it",
+            ));
         }
         check_seal(path, bytes)?;
         let manifest: Self = serde_json::from_slice(bytes)

@@ -6,6 +6,7 @@ use crate::digest::cell::SeriesHash;
 use crate::error::{Error, Result};
 use crate::series::Series;
 use crate::window::{DAY, Window};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -135,6 +136,24 @@ impl Filter {
         only
     }
 
+    /// What both want; `None` where that is nothing, whatever there is.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Option<Self> {
+        let mut both = self.clone();
+        if self.measurements.is_empty() {
+            both.measurements.clone_from(&other.measurements);
+        } else if !other.measurements.is_empty() {
+            both.measurements.retain(|name| other.measurements.contains(name));
+            if both.measurements.is_empty() {
+                return None;
+            }
+        }
+        both.excluded
+            .extend(other.excluded.iter().filter(|name| !self.excluded.contains(name)).cloned());
+        both.tags.extend(other.tags.iter().filter(|tag| !self.tags.contains(tag)).cloned());
+        Some(both)
+    }
+
     /// True where this series is wanted.
     #[must_use]
     pub fn admits(&self, series: &Series) -> bool {
@@ -143,6 +162,54 @@ impl Filter {
                 .tags
                 .iter()
                 .all(|(key, value)| series.tag(key.as_bytes()) == Some(value.as_bytes()))
+    }
+}
+
+/// A filter, as files keep it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilterEntry {
+    measurements: Vec<String>,
+    excluded: Vec<String>,
+    tags: Vec<(String, String)>,
+}
+
+impl From<&Filter> for FilterEntry {
+    /// The same filter has the same entry, whatever the order of its words.
+    fn from(filter: &Filter) -> Self {
+        fn sorted<T: Ord + Clone>(words: &[T]) -> Vec<T> {
+            let mut words = words.to_vec();
+            words.sort_unstable();
+            words.dedup();
+            words
+        }
+        Self {
+            measurements: sorted(&filter.measurements),
+            excluded: sorted(&filter.excluded),
+            tags: sorted(&filter.tags),
+        }
+    }
+}
+
+impl FilterEntry {
+    /// The filter.
+    #[must_use]
+    pub fn filter(&self) -> Filter {
+        Filter {
+            measurements: self.measurements.clone(),
+            excluded: self.excluded.clone(),
+            tags: self.tags.clone(),
+        }
+    }
+
+    /// The options that ask for it, for people; nothing where every series is wanted.
+    #[must_use]
+    pub fn options(&self) -> String {
+        let tags = self.tags.iter().map(|(key, value)| format!("--tag {key}={value}"));
+        let options = self.measurements.iter().map(|name| format!("--measurement {name}"));
+        let options = options.chain(tags);
+        let excluded = self.excluded.iter().map(|name| format!("--exclude {name}"));
+        options.chain(excluded).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -267,6 +334,21 @@ mod tests {
         let scope = Window { start: 6, end: 2 * HOUR };
         let cells = Grid { duration: HOUR }.cells(&windows, scope).unwrap();
         assert_eq!(cells, [Window { start: 6, end: HOUR }, Window { start: HOUR, end: 2 * HOUR }]);
+    }
+
+    #[test]
+    fn what_two_filters_want_is_what_either_alone_admits() {
+        let filter = |measurements: &[&str], excluded: &[&str], tags: &[(&str, &str)]| Filter {
+            measurements: measurements.iter().map(|one| (*one).to_owned()).collect(),
+            excluded: excluded.iter().map(|one| (*one).to_owned()).collect(),
+            tags: tags.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+        };
+        let cpu = filter(&["cpu", "mem"], &[], &[("host", "a")]);
+        assert_eq!(Filter::default().and(&cpu), Some(cpu.clone()));
+        assert_eq!(cpu.and(&Filter::default()), Some(cpu.clone()));
+        let both = cpu.and(&filter(&["mem", "disk"], &["x"], &[("host", "a"), ("dc", "b")]));
+        assert_eq!(both, Some(filter(&["mem"], &["x"], &[("host", "a"), ("dc", "b")])));
+        assert_eq!(cpu.and(&filter(&["disk"], &[], &[])), None);
     }
 
     #[test]

@@ -140,3 +140,35 @@ fn the_report_is_the_same_in_json() {
     assert_eq!(json["source_digest"], json["destination_digest"]);
     assert_eq!(std::fs::read_to_string(report).unwrap(), ran.out());
 }
+
+#[test]
+fn an_archive_of_some_series_says_nothing_of_others() {
+    let server = Influxd::start();
+    server.create_database("db");
+    server.write("db", "cpu v=1 1000\nmem v=1 1000\nmem v=2 2000\n");
+    let dir = tempfile::tempdir().unwrap();
+    let (archive, location) = (dir.path().join("a"), server.location("db"));
+    let archive = archive.to_str().unwrap();
+    let run = |arguments: &[&str]| gapless(arguments).run();
+    run(&["copy", &location, archive, "--measurement", "cpu"]).expect_status(0);
+    run(&["verify", archive, &location])
+        .expect_status(0)
+        .expect_out("series other than those of --measurement cpu");
+    run(&["verify", &location, archive]).expect_status(0);
+    run(&["verify", archive, &location, "--measurement", "mem"]).expect_status(2).expect_err("cpu");
+
+    let digest = dir.path().join("cpu.digest");
+    let digest = digest.to_str().unwrap();
+    run(&["digest", archive, "-o", digest]).expect_status(0);
+    run(&["verify", digest, &location]).expect_status(0);
+    let all = dir.path().join("all.digest");
+    let all = all.to_str().unwrap();
+    run(&["digest", &location, "-o", all]).expect_status(0);
+    run(&["verify", all, archive]).expect_status(2).expect_err("--measurement cpu");
+    // A copy of it says so in turn, and the whole is not what it holds.
+    let other = dir.path().join("b");
+    let other = other.to_str().unwrap();
+    run(&["copy", archive, other]).expect_status(0);
+    run(&["verify", other, &location]).expect_status(0);
+    assert_ne!(run(&["copy", &location, archive]).status, Some(0));
+}

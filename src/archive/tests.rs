@@ -27,7 +27,13 @@ fn unit(start: i64, parts: Vec<Part>) -> Unit {
 }
 
 fn header() -> Header {
-    Header { window: Window::ALL, source: "a test".into(), created: 5, namespaces: Vec::new() }
+    Header {
+        window: Window::ALL,
+        source: "a test".into(),
+        filter: FilterEntry::default(),
+        created: 5,
+        namespaces: Vec::new(),
+    }
 }
 
 fn contents() -> Contents {
@@ -139,11 +145,13 @@ fn no_flipped_bit_and_no_cut_of_a_manifest_goes_unnoticed() {
 
 #[test]
 fn a_newer_version_is_named_before_anything_else() {
-    let text = br#"{"format": "gapless archive", "version": 2, "shape": "unknown"}"#;
+    let text = br#"{"format": "gapless archive", "version": 3, "shape": "unknown"}"#;
     let error = parse(text).unwrap_err();
     assert!(error.to_string().contains("made by a newer version"), "{error}");
     assert!(error.next_step().is_some());
     assert!(parse(br#"{"format": "another", "version": 1}"#).is_err());
+    let error = parse(br#"{"format": "gapless archive", "version": 1}"#).unwrap_err();
+    assert!(error.to_string().contains("does not say which series"), "{error}");
 }
 
 /// The error of a well-sealed manifest whose contents were changed.

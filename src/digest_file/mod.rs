@@ -34,7 +34,7 @@ pub use self::write::Writer;
 use crate::archive::{Settings, Span};
 use crate::digest::node::Node;
 use crate::error::{Error, ErrorKind};
-use crate::plan::{Filter, Held, Namespace};
+use crate::plan::{FilterEntry, Held, Namespace};
 use crate::window::{HOUR, Window};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -99,54 +99,6 @@ pub struct Origin {
     pub made: i64,
     /// Version of gapless.
     pub gapless: String,
-}
-
-/// A filter of series.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FilterEntry {
-    measurements: Vec<String>,
-    excluded: Vec<String>,
-    tags: Vec<(String, String)>,
-}
-
-impl From<&Filter> for FilterEntry {
-    /// The same filter has the same entry, whatever the order of its words.
-    fn from(filter: &Filter) -> Self {
-        fn sorted<T: Ord + Clone>(words: &[T]) -> Vec<T> {
-            let mut words = words.to_vec();
-            words.sort_unstable();
-            words.dedup();
-            words
-        }
-        Self {
-            measurements: sorted(&filter.measurements),
-            excluded: sorted(&filter.excluded),
-            tags: sorted(&filter.tags),
-        }
-    }
-}
-
-impl FilterEntry {
-    /// The filter.
-    #[must_use]
-    pub fn filter(&self) -> Filter {
-        Filter {
-            measurements: self.measurements.clone(),
-            excluded: self.excluded.clone(),
-            tags: self.tags.clone(),
-        }
-    }
-
-    /// The options that ask for it, for people; nothing where every series is wanted.
-    #[must_use]
-    pub fn options(&self) -> String {
-        let tags = self.tags.iter().map(|(key, value)| format!("--tag {key}={value}"));
-        let options = self.measurements.iter().map(|name| format!("--measurement {name}"));
-        let options = options.chain(tags);
-        let excluded = self.excluded.iter().map(|name| format!("--exclude {name}"));
-        options.chain(excluded).collect::<Vec<_>>().join(" ")
-    }
 }
 
 /// One namespace.

@@ -3,13 +3,13 @@
 use super::job::Job;
 use super::{Listing, SERIES_SHARE, open_to_read};
 use crate::cli::{DigestArgs, MergeArgs, bytes};
-use crate::digest_file::{Contents, DigestFile, FilterEntry, Origin};
+use crate::digest_file::{Contents, DigestFile, Origin};
 use crate::digests;
 use crate::error::{Error, Result};
 use crate::journal::now;
 use crate::location::Location;
 use crate::pipeline::Progress;
-use crate::plan::{Filter, Held, Namespace};
+use crate::plan::{Filter, FilterEntry, Held, Namespace};
 use crate::progress::Meter;
 use crate::report::digest_file::of_digest_file;
 use crate::report::digests::of_digests;

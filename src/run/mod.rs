@@ -28,7 +28,7 @@ use crate::http::Role;
 use crate::inspect;
 use crate::location::Location;
 use crate::pipeline::{Progress, Stage};
-use crate::plan::{Grid, Held};
+use crate::plan::{Filter, FilterEntry, Grid, Held};
 use crate::progress::Meter;
 use crate::reject::{Rejects, Summary};
 use crate::report::inspect::of_inspect;
@@ -122,7 +122,7 @@ fn copy_recorded(
     }
     let recorded = recording.map(Recording::recorded);
     let mut pairs = job.pairs(target)?;
-    let header = header(source, job.window, &pairs);
+    let header = header(source, job.window, &job.settings.filter, &pairs);
     let open = |missing, dry_run| {
         let recorded = recorded.clone();
         let influx = influx::Options { consistency, gzip: arguments.gzip };
@@ -249,7 +249,7 @@ fn left_behind(destination: &DestinationSide, error: Error) -> Error {
 }
 
 /// What a new archive says about itself.
-fn header(source: &Location, window: Window, pairs: &[Pair]) -> Header {
+fn header(source: &Location, window: Window, filter: &Filter, pairs: &[Pair]) -> Header {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let held = |pair: &Pair| Held {
         namespace: pair.destination.clone(),
@@ -258,6 +258,7 @@ fn header(source: &Location, window: Window, pairs: &[Pair]) -> Header {
     Header {
         window,
         source: source.to_string(),
+        filter: FilterEntry::from(filter),
         created: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),
         namespaces: pairs.iter().map(held).collect(),
     }

@@ -136,7 +136,7 @@ fn open(
     pairs: &[Pair],
     progress: &Meter,
 ) -> Result<DestinationSide> {
-    let header: Header = header(source, window, pairs);
+    let header: Header = header(source, window, &Filter::default(), pairs);
     let writing = Writing {
         missing: Missing::Refuse,
         dry_run: !arguments.apply,

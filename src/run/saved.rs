@@ -1,11 +1,13 @@
 //! What a command has to heed where a digest file stands for one of its sides: the filter, the times
-//! and the namespaces that the digests were made of, and hours, which are never cut.
+//! and the namespaces that the digests were made of, and hours, which are never cut. And of an archive
+//! that was made of some series: that it says nothing of others.
 
 use super::job::Job;
-use crate::digest_file::{FilterEntry, is_digest_file};
+use crate::digest_file::is_digest_file;
 use crate::error::{Error, Result};
 use crate::http::Role;
 use crate::location::Location;
+use crate::plan::FilterEntry;
 use crate::source::Source;
 use crate::units::{self, Pair};
 use crate::window::{HOUR, Window, format_time};
@@ -25,6 +27,9 @@ pub(super) fn refuse(location: &Location) -> Result<()> {
 impl Job {
     /// Heeds what the source was digested of, if it is a digest file.
     pub(super) fn adopt_source(&mut self) -> Result<()> {
+        if let Some(made) = self.side.source.made_of() {
+            return self.narrow_filter(&made, &self.side.source.name());
+        }
         let Some(file) = self.side.source.digest_file() else { return Ok(()) };
         let (contents, path) = (file.contents().clone(), file.path().to_owned());
         self.adopt_filter(&contents.filter, &path.display().to_string())?;
@@ -35,6 +40,9 @@ impl Job {
 
     /// Heeds what the other side was digested of, if it is a digest file.
     pub(super) fn adopt(&mut self, side: &dyn Source, role: Role) -> Result<()> {
+        if let Some(made) = side.made_of() {
+            return self.narrow_filter(&made, &side.name());
+        }
         let Some(file) = side.digest_file() else { return Ok(()) };
         let asked = FilterEntry::from(&self.settings.filter);
         if self.side.source.digest_file().is_some() && asked != file.contents().filter {
@@ -44,6 +52,23 @@ impl Job {
         self.adopt_filter(&file.contents().filter, &file.path().display().to_string())?;
         self.whole_hours = true;
         self.note(role, file.contents());
+        Ok(())
+    }
+
+    /// Leaves out the series that an archive was not made of; of a digest, none can be left out.
+    fn narrow_filter(&mut self, made: &FilterEntry, name: &str) -> Result<()> {
+        let asked = FilterEntry::from(&self.settings.filter);
+        let both = self
+            .settings
+            .filter
+            .and(&made.filter())
+            .filter(|both| !self.whole_hours || FilterEntry::from(both) == asked);
+        let Some(both) = both else { return Err(other_filter(name, made, &asked)) };
+        if FilterEntry::from(&both) != asked {
+            self.settings.filter = both;
+            let series = made.options();
+            self.not_covered.push(format!("series other than those of {series}: {name}"));
+        }
         Ok(())
     }
 
@@ -135,6 +160,6 @@ fn other_filter(name: &str, made: &FilterEntry, asked: &FilterEntry) -> Error {
         some => format!("the series of {some}"),
     };
     let (made, asked) = (series(made), series(asked));
-    Error::usage(format!("{name} is a digest of {made}; asked for: {asked}"))
+    Error::usage(format!("{name} was made of {made}; asked for: {asked}"))
         .with_next("name the same --measurement, --tag and --exclude as when it was made, or none")
 }

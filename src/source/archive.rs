@@ -15,7 +15,7 @@ use crate::compress::Input;
 use crate::error::{Error, ErrorKind, Result};
 use crate::line::decode::{Decoder, Item, Options, Row};
 use crate::line::key;
-use crate::plan::{Held, Namespace, Partition, Scope};
+use crate::plan::{FilterEntry, Held, Namespace, Partition, Scope};
 use crate::source::{Reader, Source};
 use crate::types::FieldTypes;
 use crate::window::Window;
@@ -34,6 +34,8 @@ pub struct ArchiveSource {
     shared: Arc<Shared>,
     /// The window that the archive was made for.
     coverage: Window,
+    /// The series that it was made of.
+    made_of: FilterEntry,
 }
 
 impl ArchiveSource {
@@ -45,11 +47,15 @@ impl ArchiveSource {
         let manifest = Manifest::read(dir)?;
         let coverage = Window { start: manifest.window.start, end: manifest.window.end };
         let contents = manifest.contents(dir)?;
-        Ok(Self { shared: Arc::new(Shared::new(dir.to_owned(), contents)), coverage })
+        Ok(Self {
+            shared: Arc::new(Shared::new(dir.to_owned(), contents)),
+            coverage,
+            made_of: manifest.filter,
+        })
     }
 
     pub(crate) fn over(shared: Arc<Shared>) -> Self {
-        Self { shared, coverage: Window::ALL }
+        Self { shared, coverage: Window::ALL, made_of: FilterEntry::default() }
     }
 
     /// The units of a namespace that meet a window, in time order.
@@ -125,6 +131,10 @@ impl Source for ArchiveSource {
 
     fn coverage(&self) -> Window {
         self.coverage
+    }
+
+    fn made_of(&self) -> Option<FilterEntry> {
+        Some(self.made_of.clone()).filter(|filter| *filter != FilterEntry::default())
     }
 
     fn sees_raw_keys(&self) -> bool {

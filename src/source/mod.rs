@@ -13,7 +13,7 @@ pub mod typed;
 use crate::block::{Block, Column};
 use crate::digest_file::DigestFile;
 use crate::error::{ErrorKind, Result};
-use crate::plan::{Held, Namespace, Partition, Scope};
+use crate::plan::{FilterEntry, Held, Namespace, Partition, Scope};
 use crate::series::Series;
 use crate::types::FieldTypes;
 use crate::value::FieldType;
@@ -93,6 +93,11 @@ pub trait Source: Send + Sync {
     /// The times that it can speak of: an archive of one window says nothing of the rest.
     fn coverage(&self) -> Window {
         Window::ALL
+    }
+
+    /// The series that it was made of, where it holds some of them only: it says nothing of others.
+    fn made_of(&self) -> Option<FilterEntry> {
+        None
     }
 
     /// When what it holds was put together, nanoseconds since 1970: what was written later is not in it.

@@ -6,7 +6,7 @@
 
 use crate::block::Block;
 use crate::error::Result;
-use crate::plan::{Held, Namespace, Partition, Scope};
+use crate::plan::{FilterEntry, Held, Namespace, Partition, Scope};
 use crate::source::{Reader, Source};
 use crate::types::FieldTypes;
 use crate::value::{FieldType, Value};
@@ -155,6 +155,10 @@ impl Source for Typed<'_> {
 
     fn coverage(&self) -> Window {
         self.inner.coverage()
+    }
+
+    fn made_of(&self) -> Option<FilterEntry> {
+        self.inner.made_of()
     }
 
     fn cuts_keys(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Behaviours of `archive`.
 
 use super::*;
-use crate::plan::{Held, RpSettings};
+use crate::plan::{FilterEntry, Held, RpSettings};
 use crate::source::Source;
 use crate::window::DAY;
 use std::io::Read;
@@ -16,6 +16,7 @@ fn header() -> Header {
     Header {
         window: Window { start: 0, end: 9 * DAY },
         source: "a test".into(),
+        filter: FilterEntry::default(),
         created: 0,
         namespaces: vec![Held { namespace: namespace(), settings: Some(settings) }],
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::archive::{Header, MANIFEST};
-use crate::plan::Filter;
+use crate::plan::{Filter, FilterEntry};
 use crate::sink::archive::ArchiveSink;
 use crate::sink::{Batch, Sink};
 use crate::window::DAY;
@@ -20,8 +20,13 @@ fn namespace() -> Namespace {
 fn archive_of(batches: &[(&str, u64, u64)]) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let target = dir.path().join("out");
-    let header =
-        Header { window: UNIT, source: "a test".into(), created: 0, namespaces: Vec::new() };
+    let header = Header {
+        window: UNIT,
+        source: "a test".into(),
+        filter: FilterEntry::default(),
+        created: 0,
+        namespaces: Vec::new(),
+    };
     let sink = ArchiveSink::create(&target, header).unwrap();
     for &(body, rows, cells) in batches {
         let body = body.as_bytes().to_vec();
