@@ -171,7 +171,10 @@ pub fn find(
         let pair = (&unit.source, &unit.destination);
         let suspects = match suspects.entry(pair) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(Suspects::of(source, destination, unit, filter)?),
+            Entry::Vacant(new) => {
+                let window = span_of(units, pair);
+                new.insert(Suspects::of(source, destination, unit, window, filter)?)
+            }
         };
         if !suspects.any() {
             continue;
@@ -189,6 +192,19 @@ pub fn find(
         }
     }
     Ok(conflicts)
+}
+
+/// From the start of the first unit of two namespaces to the end of the last.
+fn span_of(units: &[Unit], pair: (&Namespace, &Namespace)) -> Window {
+    let windows = units
+        .iter()
+        .filter(|unit| (&unit.source, &unit.destination) == pair)
+        .map(|unit| unit.window);
+    let empty = Window { start: i64::MAX, end: i64::MIN };
+    windows.fold(empty, |all, one| Window {
+        start: all.start.min(one.start),
+        end: all.end.max(one.end),
+    })
 }
 
 fn too_many() -> Error {
@@ -221,9 +237,10 @@ impl Suspects {
         source: &dyn Source,
         destination: &dyn Source,
         unit: &Unit,
+        window: Window,
         filter: &Filter,
     ) -> Result<Self> {
-        let ours = source.field_types(&Scope::new(&unit.source, Window::ALL, filter))?;
+        let ours = source.field_types(&Scope::new(&unit.source, window, filter))?;
         let scope = Scope::new(&unit.destination, Window::ALL, filter);
         let held = match destination.field_types(&scope) {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => {

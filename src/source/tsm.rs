@@ -98,7 +98,13 @@ impl<P: Place> TsmSource<P> {
 
     /// All that is stored of the groups that meet a window.
     fn shards(&self, namespace: &Namespace, window: Window) -> Result<Vec<Arc<Shard>>> {
-        let mut shards = Vec::new();
+        let ids = self.ids(namespace, window)?;
+        let opened = ids.into_iter().map(|id| self.place.open(namespace, id));
+        opened.filter_map(Result::transpose).collect()
+    }
+
+    /// The shards of the groups that meet a window, in the order in which they win.
+    fn ids(&self, namespace: &Namespace, window: Window) -> Result<Vec<u64>> {
         let mut ids: Vec<u64> = self
             .groups_of(namespace)?
             .iter()
@@ -106,31 +112,42 @@ impl<P: Place> TsmSource<P> {
             .flat_map(|group| group.shards.iter().map(|shard| shard.id))
             .collect();
         ids.sort_unstable();
-        for id in ids {
-            shards.extend(self.place.open(namespace, id)?);
-        }
-        Ok(shards)
+        Ok(ids)
     }
 
     /// Hands every key of the shards that meet a scope to `each`, with the type of its values.
+    /// One shard is open at a time.
     fn each_key(&self, scope: &Scope, mut each: impl FnMut(&[u8], FieldType)) -> Result<()> {
-        let shards = self.shards(&scope.namespace, scope.window)?;
-        for file in shards.iter().flat_map(|shard| &shard.files) {
-            for key in file.tsm.keys() {
-                let key = key.map_err(|damage| file.damaged(damage))?;
-                if key.meeting(scope.window).next().is_some() {
-                    each(key.key, key.field_type);
-                }
-            }
-        }
-        for (key, points) in shards.iter().flat_map(|shard| shard.log.keys_from(b"")) {
-            let inside = |time: &i64| scope.window.contains(*time);
-            for points in points.iter().filter(|points| points.times.iter().any(inside)) {
-                each(key, points.values.field_type());
+        for id in self.ids(&scope.namespace, scope.window)? {
+            if let Some(shard) = self.place.open(&scope.namespace, id)? {
+                each_key_of(&shard, scope.window, &mut each)?;
             }
         }
         Ok(())
     }
+}
+
+/// Hands every key of a shard that holds something in a window to `each`.
+fn each_key_of(
+    shard: &Shard,
+    window: Window,
+    each: &mut impl FnMut(&[u8], FieldType),
+) -> Result<()> {
+    for file in &shard.files {
+        for key in file.tsm.keys() {
+            let key = key.map_err(|damage| file.damaged(damage))?;
+            if key.meeting(window).next().is_some() {
+                each(key.key, key.field_type);
+            }
+        }
+    }
+    for (key, points) in shard.log.keys_from(b"") {
+        let inside = |time: &i64| window.contains(*time);
+        for points in points.iter().filter(|points| points.times.iter().any(inside)) {
+            each(key, points.values.field_type());
+        }
+    }
+    Ok(())
 }
 
 fn policies(meta: &Meta) -> impl Iterator<Item = (Namespace, &RetentionPolicy)> {

@@ -45,6 +45,19 @@ pub fn decode(stored: &[u8], offset: u64, points: &mut Points) -> Result<(), Dam
     decoded
 }
 
+/// Bytes of the values of a block of strings once it is decompressed, as it says itself; `None` for
+/// other blocks, and where that cannot be read.
+#[must_use]
+pub fn announced(stored: &[u8]) -> Option<u64> {
+    let mut input = Input::new(stored, 0);
+    input.u32("a block's checksum").ok()?;
+    field_type(input.byte("a block's type").ok()?).filter(|one| *one == FieldType::String)?;
+    let length = input.uvarint("the length of the timestamps").ok()?;
+    input.take_long(length, "the timestamps").ok()?;
+    input.byte("the encoding").ok()?;
+    input.uvarint("the length of the strings").ok()
+}
+
 /// What follows the checksum, if that is right.
 fn checked(stored: &[u8], offset: u64) -> Result<Input<'_>, Damage> {
     let mut input = Input::new(stored, offset);

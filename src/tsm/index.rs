@@ -35,7 +35,7 @@ pub struct Tsm<B> {
     keys: u64,
     blocks: u64,
     span: Span,
-    unnamed: i64,
+    unnamed: u64,
 }
 
 /// A key of a TSM file and where its blocks are.
@@ -167,9 +167,9 @@ impl<B: AsRef<[u8]>> Tsm<B> {
     }
 
     /// Bytes among the blocks that the index does not name, of which a server knows nothing either.
-    /// Not zero in a file whose index lost an entry; below zero where two entries share a block.
+    /// Not zero in a file whose index lost an entry.
     #[must_use]
-    pub fn unnamed_bytes(&self) -> i64 {
+    pub fn unnamed_bytes(&self) -> u64 {
         self.unnamed
     }
 
@@ -222,11 +222,7 @@ impl<B: AsRef<[u8]>> Tsm<B> {
     /// that its entry gives. Then `points` is as it was before.
     pub fn append(&self, entry: Entry, points: &mut Points) -> Result<(), Damage> {
         let before = points.len();
-        let stored = usize::try_from(entry.offset).ok().and_then(|start| {
-            let end = start.checked_add(usize::try_from(entry.size).ok()?)?;
-            self.bytes.as_ref()[..self.index.start].get(start..end)
-        });
-        let Some(stored) = stored else {
+        let Some(stored) = self.stored(entry) else {
             return Err(Damage::new(entry.offset, "a block that is not among the file's blocks"));
         };
         block::decode(stored, entry.offset, points)?;
@@ -240,6 +236,20 @@ impl<B: AsRef<[u8]>> Tsm<B> {
             ));
         }
         Ok(())
+    }
+
+    /// Bytes that a block takes once it is decoded, about: of strings what it announces, of others what
+    /// blocks of servers come to.
+    #[must_use]
+    pub fn decoded_bytes(&self, entry: Entry) -> u64 {
+        let strings = self.stored(entry).and_then(block::announced).unwrap_or(0);
+        strings.max(u64::from(entry.size))
+    }
+
+    fn stored(&self, entry: Entry) -> Option<&[u8]> {
+        let start = usize::try_from(entry.offset).ok()?;
+        let end = start.checked_add(usize::try_from(entry.size).ok()?)?;
+        self.bytes.as_ref()[..self.index.start].get(start..end)
     }
 
     fn keys_at(&self, at: usize) -> Keys<'_> {
@@ -271,8 +281,13 @@ impl<B: AsRef<[u8]>> Tsm<B> {
             count += 1;
             entries += key.entries.len() as u64;
         }
+        // Servers share no block. A few bytes named many times would be decoded as often.
+        if named > blocks.end - blocks.start {
+            let at = self.index.start as u64;
+            return Err(Damage::new(at, "entries of the index name the same block"));
+        }
         (self.marks, self.keys, self.blocks, self.span) = (marks, count, entries, span);
-        self.unnamed = (blocks.end - blocks.start).cast_signed().wrapping_sub(named.cast_signed());
+        self.unnamed = blocks.end - blocks.start - named;
         Ok(())
     }
 }

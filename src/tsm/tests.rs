@@ -57,6 +57,19 @@ fn a_span_has_both_its_ends() {
 }
 
 #[test]
+fn entries_that_name_one_block_twice_are_refused() {
+    let file = negative();
+    let footer = file.len() - 8;
+    let start = usize::try_from(u64::from_be_bytes(file[footer..].try_into().unwrap())).unwrap();
+    let (head, entry) = file[start..footer].split_at(footer - start - 28);
+    let (head, count) = head.split_at(head.len() - 2);
+    assert_eq!(count, [0, 1]);
+    let twice = [&file[..start], head, &[0, 2], entry, entry, &file[footer..]].concat();
+    let damage = Tsm::open(&twice).unwrap_err();
+    assert!(damage.reason.contains("the same block"), "{damage}");
+}
+
+#[test]
 fn a_whole_file_is_read() {
     let file = negative();
     let tsm = Tsm::open(&file).unwrap();
@@ -246,6 +259,8 @@ fn tombstones_of_every_version_are_read() {
         assert_eq!(Tombstones::collect(&v2[..cut]).is_ok(), whole, "{cut}");
     }
 
+    let many = Tombstones::collect(&b"a\n".repeat(2_200_000)).unwrap_err();
+    assert!(many.reason.contains("more than 64 MiB"), "{many}");
     assert!(Tombstones::collect(b"").unwrap().is_empty());
     let v1 = Tombstones::collect(b"a#!~#v\nb#!~#v\n").unwrap();
     assert_eq!(v1.len(), 2);

@@ -23,6 +23,8 @@ const HEADER: [u8; 3] = [0x00, 0x00, 0x15];
 /// Longest key that the index of a TSM file can hold.
 const KEY_BYTES_MAX: u32 = 65_535;
 const BUFFER: usize = 64 << 10;
+/// Most bytes that the tombstones of one file may take in memory: those of about 400,000 series keys.
+const MEMORY_MAX: usize = 64 << 20;
 
 /// Hands each deletion to `each`: the key, and the times that are gone.
 ///
@@ -145,10 +147,15 @@ impl Tombstones {
     /// Collects the deletions of a file; [`Tombstones::memory`] tells what that takes.
     ///
     /// # Errors
-    /// As [`read`].
+    /// As [`read`], and where they take more than 64 MiB.
     pub fn collect(bytes: &[u8]) -> Result<Self, Damage> {
         let mut all = Self::default();
+        let mut over = false;
         read(bytes, |key, span| {
+            over |= all.memory() > MEMORY_MAX;
+            if over {
+                return;
+            }
             // Deletions of one key often stand together.
             let place = match all.records.last() {
                 Some((place, _)) if all.bytes[place.clone()] == *key => place.clone(),
@@ -160,6 +167,10 @@ impl Tombstones {
             };
             all.records.push((place, span));
         })?;
+        if over {
+            let reason = format!("tombstones that take more than {} MiB", MEMORY_MAX >> 20);
+            return Err(Damage::new(0, reason));
+        }
         let Self { bytes, records } = &mut all;
         records.sort_unstable_by(|(one, of_one), (two, of_two)| {
             bytes[one.clone()].cmp(&bytes[two.clone()]).then(of_one.cmp(of_two))

@@ -3,7 +3,7 @@
 use super::log::{Logged, push, without};
 use super::shard::StoredFile;
 use crate::block::bulk::Slice;
-use crate::error::Result;
+use crate::error::{Damage, Result};
 use crate::tsm::index::{Entry, Key};
 use crate::tsm::{Points, Span, Values, split_key};
 use crate::value::FieldType;
@@ -68,7 +68,9 @@ impl Pool {
     }
 
     fn put(&mut self, points: Points) {
-        if self.0.len() < BLOCKS {
+        let large =
+            matches!(&points.values, Values::String(all) if all.bytes.capacity() > ROOM_MAX);
+        if self.0.len() < BLOCKS && !large {
             self.0.push(points);
         }
     }
@@ -90,6 +92,12 @@ pub(super) struct Cells {
 const BLOCKS: usize = 64;
 /// Most of them that are of one field.
 const BLOCKS_OF_FIELD: usize = 16;
+/// Bytes that are decoded together, about, over all fields of a series; a block of a field is never cut.
+const BYTES: u64 = 4 << 20;
+/// Most bytes of strings whose room is used again.
+const ROOM_MAX: usize = 1 << 20;
+/// Most points of one field of a file that are decoded together. Blocks of servers hold 1,000.
+const POINTS_MAX: usize = 2_000_000;
 /// Points of the log that are put into rows together.
 const LOGGED: usize = 8_192;
 
@@ -122,11 +130,10 @@ impl<'a> Stored<'a> {
     /// decoded; the series has so many fields.
     pub(super) fn stretch(&self, start: i64, end: i64, fields: usize) -> i64 {
         let blocks = (BLOCKS / fields.max(1)).clamp(1, BLOCKS_OF_FIELD);
+        let bytes = BYTES / fields.max(1) as u64;
         let ends = self.places.iter().filter_map(|place| match place {
             Place::File(file) => {
-                let mut left =
-                    file.entries[file.at..].iter().filter(|entry| entry.span.max >= start);
-                left.nth(blocks - 1).map(|entry| entry.span.max.saturating_add(1))
+                file.last_of(start, blocks, bytes).map(|entry| entry.span.max.saturating_add(1))
             }
             Place::Log(points) => {
                 let first = points.times.partition_point(|time| *time < start);
@@ -177,6 +184,22 @@ impl<'a> InFile<'a> {
 }
 
 impl InFile<'_> {
+    /// The last block from `start` on that belongs to a stretch of so many blocks and bytes; `None` where
+    /// all do.
+    fn last_of(&self, start: i64, blocks: usize, bytes: u64) -> Option<&Entry> {
+        let left = self.entries[self.at..].iter().filter(|entry| entry.span.max >= start);
+        let mut sum = 0_u64;
+        let mut last = None;
+        for (at, entry) in left.enumerate() {
+            sum = sum.saturating_add(self.file.tsm.decoded_bytes(*entry));
+            if at == blocks || (at > 0 && sum > bytes) {
+                return last;
+            }
+            last = Some(entry);
+        }
+        None
+    }
+
     /// The points of all blocks that meet a stretch, in their order, without what was deleted. `points`
     /// is empty, with room.
     fn decode(&mut self, stretch: Window, mut points: Points) -> Result<Points> {
@@ -189,6 +212,12 @@ impl InFile<'_> {
             }
             if entry.span.meets(stretch) {
                 self.file.append(*entry, &mut points)?;
+                if points.len() > POINTS_MAX {
+                    let reason = format!(
+                        "more than {POINTS_MAX} points of one field in blocks that overlap in time"
+                    );
+                    return Err(self.file.damaged(Damage::new(entry.offset, reason)));
+                }
             }
         }
         self.hidden.iter().for_each(|span| without(&mut points, *span));

@@ -16,7 +16,7 @@ use crate::mapped::Bytes;
 use crate::meta::{self, Meta};
 use crate::plan::Namespace;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -209,13 +209,6 @@ impl Directory {
         segments.sort_by_key(|path| number(path));
         for (at, path) in segments.iter().enumerate() {
             self.segment(path, at + 1 == segments.len(), &mut log)?;
-            if log.memory() > self.options.log_max {
-                let what = format!("{}: what its log holds", wal.display());
-                let max = format!("{} MiB (by --memory)", self.options.log_max >> 20);
-                return Err(Error::from(ErrorKind::Limit { what, max }).with_next(
-                    "give a larger --memory, or let the server write its cache to disk",
-                ));
-            }
         }
         log.finish();
         Ok(log)
@@ -228,8 +221,11 @@ impl Directory {
             // A segment is taken away when all of it is in a TSM file, which is listed later.
             let Some(mut file) = open(path)? else { return Ok(()) };
             let mut bytes = Vec::new();
-            io::Read::read_to_end(&mut file, &mut bytes)
-                .map_err(|error| Error::io(path, "read", error))?;
+            let most = self.options.log_max as u64;
+            let read = (&mut file).take(most + 1).read_to_end(&mut bytes);
+            if read.map_err(|error| Error::io(path, "read", error))? as u64 > most {
+                return Err(self.too_much_log(path));
+            }
             let complete = Log::ends_whole(&bytes);
             let grows = bytes.len() as u64 != std::mem::replace(&mut length, bytes.len() as u64);
             if newest
@@ -239,7 +235,7 @@ impl Directory {
                 thread::sleep(*pause);
                 continue;
             }
-            let replayed = log.replay(&bytes, self.options.salvage);
+            let replayed = log.replay(&bytes, self.options.salvage, self.options.log_max);
             let (end, skipped) = replayed.map_err(|damage| advised(damage.in_file(path)))?;
             if skipped.places > 0 {
                 self.unread.add(format!(
@@ -251,6 +247,7 @@ impl Directory {
             }
             return match end {
                 End::Whole => Ok(()),
+                End::Full => Err(self.too_much_log(path)),
                 // It grew at every look: a server writes there, and what is incomplete is not
                 // acknowledged yet.
                 End::Incomplete(..) if newest && grows => Ok(()),
@@ -267,6 +264,13 @@ impl Directory {
                 }
             };
         }
+    }
+
+    fn too_much_log(&self, segment: &Path) -> Error {
+        let what = format!("{}: what the log holds up to here", segment.display());
+        let max = format!("{} MiB (by --memory)", self.options.log_max >> 20);
+        Error::from(ErrorKind::Limit { what, max })
+            .with_next("give a larger --memory, or let the server write its cache to disk")
     }
 
     /// Names the files that a server has set aside as damaged.
@@ -329,8 +333,13 @@ pub fn read_meta(directory: &Path) -> Result<Meta> {
     let path = directory.join("meta.db");
     let file = File::open(&path).map_err(|error| Error::io(&path, "open", error))?;
     let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(file, META_MAX), &mut bytes)
+    file.take(META_MAX + 1)
+        .read_to_end(&mut bytes)
         .map_err(|error| Error::io(&path, "read", error))?;
+    if bytes.len() as u64 > META_MAX {
+        let what = format!("the size of {}", path.display());
+        return Err(ErrorKind::Limit { what, max: format!("{} MiB", META_MAX >> 20) }.into());
+    }
     meta::decode(&bytes).map_err(|damage| damage.in_file(path))
 }
 

@@ -31,6 +31,8 @@ pub enum End {
     Whole,
     /// The last entry is cut short: its offset, and the bytes of it that are there.
     Incomplete(u64, u64),
+    /// The log holds more than it may.
+    Full,
 }
 
 /// What stood in a segment that no server would read.
@@ -43,15 +45,23 @@ pub struct Skipped {
 }
 
 impl Log {
-    /// Follows a segment. With `salvage`, damage is passed over and counted; what can be read behind it
+    /// Follows a segment, until the log takes more than `memory_max` bytes. With `salvage`, damage is passed over and counted; what can be read behind it
     /// is.
     ///
     /// # Errors
     /// Where the segment is damaged, or zeros stand in it: a server that restarts stops there.
-    pub fn replay(&mut self, segment: &[u8], salvage: bool) -> Result<(End, Skipped), Damage> {
+    pub fn replay(
+        &mut self,
+        segment: &[u8],
+        salvage: bool,
+        memory_max: usize,
+    ) -> Result<(End, Skipped), Damage> {
         let mut segment = Segment::new(segment);
         let mut skipped = Skipped::default();
         loop {
+            if self.memory() > memory_max {
+                return Ok((End::Full, skipped));
+            }
             let before = segment.offset();
             match segment.next_item() {
                 Ok(None) => return Ok((End::Whole, skipped)),
