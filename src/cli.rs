@@ -323,6 +323,9 @@ impl Recheck {
     }
 }
 
+/// The least that is waited before what only the destination holds is deleted.
+const DELETE_PAUSE_MIN: Duration = Duration::from_secs(1);
+
 /// Arguments of `repair`.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -352,10 +355,13 @@ pub struct RepairArgs {
     #[arg(long)]
     pub send_shifted: bool,
     /// Delete points that only the destination holds, where a statement hits nothing else; with --base
-    /// only those that the base holds
+    /// only those that the base holds as the destination does. It needs a first pause of --recheck of 1s
+    /// or more; with --apply, --undo-file; where the source is no server, --start and --end. Nothing is
+    /// deleted for a source that cannot be read in full, or that is older than the point
     #[arg(long)]
     pub delete_extra: bool,
-    /// List what is deleted in this file before it is; without it on standard error, up to 100 points
+    /// List what is deleted in this file before it is; without it on standard error, up to 100 points. An
+    /// existing file is left, and a number added to the name
     #[arg(long, value_name = "FILE", requires = "delete_extra")]
     pub delete_list: Option<PathBuf>,
     /// Write down first what is overwritten and deleted (as line protocol, for gapless copy --overwrite)
@@ -368,15 +374,31 @@ impl RepairArgs {
     /// The pauses before differences are read again.
     ///
     /// # Errors
-    /// A usage error for what is no list of durations, or none where points are to be deleted.
+    /// A usage error for what is no list of durations, or with too short a pause where points are to be deleted.
     pub fn pauses(&self) -> Result<Vec<Duration>> {
         let pauses = self.recheck.pauses()?;
-        if pauses.is_empty() && self.delete_extra {
+        // What is the same after the first pause is not read again.
+        let is_long_enough = pauses.first().is_some_and(|first| *first >= DELETE_PAUSE_MIN);
+        if self.delete_extra && !is_long_enough {
             return Err(Error::usage(
-                "--delete-extra needs --recheck: what is on its way must not be taken for extra",
+                "--delete-extra needs --recheck with a first pause of 1s or more: what is on its way must \
+                 not be taken for extra",
             ));
         }
         Ok(pauses)
+    }
+
+    /// Refuses to delete what is kept nowhere.
+    ///
+    /// # Errors
+    /// A usage error.
+    pub fn check_undo(&self) -> Result<()> {
+        if self.apply && self.delete_extra && self.undo_file.is_none() {
+            return Err(Error::usage(
+                "--delete-extra --apply needs --undo-file FILE: what is deleted is kept nowhere else",
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod common;
+#[path = "repair/harm.rs"]
+mod harm;
 
 use common::{Gapless, Influxd};
 use serde_json::Value;
@@ -121,7 +123,7 @@ fn a_plan_writes_nothing_and_each_kind_of_difference_is_settled_as_it_says() {
     assert_eq!(applied["counts"]["extra_in_destination"], 1);
     assert_eq!(applied["sent"]["cells"], 4);
 
-    let forced = both.repair(&["--apply", "--overwrite", "--delete-extra"], 1);
+    let forced = both.repair(&["--apply", "--overwrite", "--delete-extra", "--undo-file=u"], 1);
     let expected = [("overwrite", 1), ("type_differs", 1), ("delete", 1)];
     assert_eq!(actions(&forced), counted(&expected), "{forced:#}");
     assert_eq!(forced["counts"]["type_changed"], 1);
@@ -159,7 +161,7 @@ fn three_ways(base: impl Fn(&Both) -> String) {
         &format!("DELETE FROM cpu WHERE host = 'a' AND time = {}", START - MINUTE),
     );
 
-    let options = ["--apply", "--delete-extra", "--base", &base];
+    let options = ["--apply", "--delete-extra", "--base", &base, "--undo-file=undo"];
     let report = both.repair(&options, 1);
     let expected = [
         ("send", 1),
@@ -250,8 +252,9 @@ fn only_the_named_extras(index: &str) {
     let list = both.path("list");
     let options =
         ["--delete-extra", "--apply", "--delete-list", &list, "--undo-file", &both.path("undo")];
-    let report = both.repair(&options, 1);
+    let report = both.repair(&options, 3);
     assert_eq!(actions(&report), counted(&[("delete", 4), ("refused", 2)]), "{report:#}");
+    assert_eq!(report["verdict"], "incomplete");
     assert_eq!(report["repair"]["points_to_delete"], 4);
     assert!(report["repair"]["vanished"].is_null(), "{report:#}");
     assert_eq!(report["counts"]["missing_in_destination"], 0);
@@ -268,7 +271,10 @@ fn only_the_named_extras(index: &str) {
     undo.arg("--quiet").dir(both.dir.path()).run().expect_status(0);
     assert_eq!(both.two.count("db", ""), before);
     // Without pauses nothing is deleted.
-    both.repair_fails(&["--delete-extra", "--recheck=none"], "--delete-extra needs --recheck");
+    for pauses in ["--recheck=none", "--recheck=0s", "--recheck=0s,9s"] {
+        both.repair_fails(&["--delete-extra", pauses], "--delete-extra needs --recheck");
+    }
+    both.repair_fails(&["--delete-extra", "--apply"], "needs --undo-file");
 }
 
 impl Both {
@@ -319,7 +325,7 @@ fn points_without_a_time_of_their_own_are_not_made_duplicates() {
         "db",
         format!("ping v=1,w=2 {}\nping v=3 {}", time + second - 1, time + 11 * second),
     );
-    let report = both.repair(&["--apply", "--delete-extra"], 1);
+    let report = both.repair(&["--apply", "--delete-extra", "--undo-file=undo"], 1);
     // The second pair is a whole second apart: two points.
     let expected = [("shifted", 4), ("send", 1), ("delete", 1)];
     assert_eq!(actions(&report), counted(&expected), "{report:#}");
@@ -402,7 +408,7 @@ fn what_is_new_outside_of_the_scope_or_moving_is_never_deleted() {
     ];
     both.two.write("db", extras.join("\n"));
     let end = at(395).to_string();
-    let scope = ["--apply", "--delete-extra", "--end", &end, "--tag", "host=a"];
+    let scope = ["--apply", "--delete-extra", "--undo-file=undo", "--end", &end, "--tag", "host=a"];
     assert!(actions(&both.repair(&[&scope[..], &["--measurement", "cpu"]].concat(), 0)).is_empty());
     let horizon = both.repair(&["--measurement", "cpu", "--delete-extra", "--tag", "host=a"], 1);
     assert_eq!(actions(&horizon), counted(&[("delete", 1)]), "{horizon:#}");
@@ -417,7 +423,10 @@ fn what_is_new_outside_of_the_scope_or_moving_is_never_deleted() {
             }
         });
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let report = both.repair(&["--apply", "--delete-extra", "--tag", "host=moving"], 3);
+            let report = both.repair(
+                &["--apply", "--delete-extra", "--undo-file=undo", "--tag", "host=moving"],
+                3,
+            );
             assert_eq!(report["counts"]["unstable"], 1, "{report:#}");
             assert!(actions(&report).is_empty());
         }));

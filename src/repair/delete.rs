@@ -5,16 +5,18 @@
 //! too), and it still is as it was when it was compared. Afterwards every other point of the measurement
 //! at these times, in every policy, has to be there as before.
 
-use super::{Action, Difference, look};
+use super::vouch::Vouch;
+use super::{Action, Difference, lines, look};
 use crate::compare::OwnedValue;
 use crate::digest::cell::{SeriesHash, SeriesHasher};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::Client;
 use crate::influxql::{self, delete};
-use crate::plan::Namespace;
+use crate::plan::{Filter, Namespace, Scope};
 use crate::series::Series;
 use crate::source::Source;
 use crate::stop::Stop;
+use crate::window::Window;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ pub struct Places<'a> {
     pub destination: &'a dyn Source,
     /// Reads the source.
     pub source: &'a dyn Source,
+    /// How far the source is believed.
+    pub vouch: Vouch,
 }
 
 /// A point that can be deleted.
@@ -66,6 +70,9 @@ type Found = HashMap<(SeriesHash, i64), Vec<Cell>>;
 /// # Errors
 /// Where a side cannot be read or asked.
 pub fn check(places: Places<'_>, differences: &mut [Difference]) -> Result<Vec<Target>> {
+    if refuse_for_doubt(places, differences) {
+        return Ok(Vec::new());
+    }
     let mut groups: BTreeMap<(Namespace, Vec<u8>), Group> = BTreeMap::new();
     for (number, one) in differences.iter().enumerate() {
         if one.action == Action::Delete {
@@ -82,7 +89,19 @@ pub fn check(places: Places<'_>, differences: &mut [Difference]) -> Result<Vec<T
     for ((namespace, measurement), group) in groups {
         check_group(places, &namespace, &measurement, &group, differences, &mut targets)?;
     }
+    // The source was just read, and may have named more that it could not read.
+    if refuse_for_doubt(places, differences) {
+        targets.clear();
+    }
     Ok(targets)
+}
+
+/// Refuses everything where the source was not read in full; true where it was not.
+fn refuse_for_doubt(places: Places<'_>, differences: &mut [Difference]) -> bool {
+    let Some(doubt) = places.vouch.doubt(places.source) else { return false };
+    let wanted = differences.iter_mut().filter(|one| one.action == Action::Delete);
+    wanted.for_each(|one| one.refuse(doubt.clone()));
+    true
 }
 
 fn check_group(
@@ -93,38 +112,18 @@ fn check_group(
     differences: &mut [Difference],
     targets: &mut Vec<Target>,
 ) -> Result<()> {
-    let known = delete::tag_keys(places.client, &namespace.database, measurement)?;
-    let source = found(places.source, &group.source, measurement, &group.times)?;
-    let (mut own, mut elsewhere) = (Found::new(), HashMap::new());
-    for policy in policies(places.client, namespace)? {
-        let held = found(places.destination, &policy, measurement, &group.times)?;
-        if policy == *namespace {
-            own = held;
-        } else {
-            elsewhere.extend(held.into_keys().map(|key| (key, policy.clone())));
-        }
-    }
+    let seen = see(places, namespace, measurement, group)?;
     for ((_, time), numbers) in &group.points {
-        let series = Arc::clone(&differences[numbers[0]].cell.series);
-        let key = (SeriesHasher::new(&series).series(), *time);
-        let statement = if targets.len() >= POINTS_MAX {
-            Err(format!("one run deletes {POINTS_MAX} points: run it again"))
-        } else if !series.shown_by_queries() {
-            Err("queries do not show a series of that key as it is stored".into())
-        } else if source.contains_key(&key) {
-            Err("the source holds this point with other fields, and DELETE takes whole points"
-                .into())
-        } else if let Some(policy) = elsewhere.get(&key) {
-            Err(format!(
-                "{policy} holds a point of this series at this time, and DELETE takes both"
-            ))
-        } else if !is_as_compared(own.get(&key), numbers, differences) {
-            Err("it is not what it was when it was compared".into())
-        } else {
-            delete::point(&series, &known, *time)
+        let statement = match &seen {
+            None => Err("the source has no such database or retention policy any more".into()),
+            Some(_) if targets.len() >= POINTS_MAX => {
+                Err(format!("one run deletes {POINTS_MAX} points: run it again"))
+            }
+            Some(seen) => seen.statement(places.vouch, *time, numbers, differences),
         };
         match statement {
             Ok(statement) => {
+                let series = Arc::clone(&differences[numbers[0]].cell.series);
                 let namespace = namespace.clone();
                 targets.push(Target { namespace, series, time: *time, statement });
             }
@@ -134,6 +133,92 @@ fn check_group(
         }
     }
     Ok(())
+}
+
+/// What is there at the times of a group.
+struct Seen {
+    /// Tag keys of the measurement.
+    known: Vec<Vec<u8>>,
+    source: Found,
+    own: Found,
+    /// Points of the other retention policies.
+    elsewhere: HashMap<(SeriesHash, i64), Namespace>,
+    /// Shard groups of which the source holds nothing.
+    empty: Vec<Window>,
+}
+
+/// Reads all that a point's deletion depends on; `None` where the source has no such namespace.
+fn see(
+    places: Places<'_>,
+    namespace: &Namespace,
+    measurement: &[u8],
+    group: &Group,
+) -> Result<Option<Seen>> {
+    let known = delete::tag_keys(places.client, &namespace.database, measurement)?;
+    let source = found(places.source, &group.source, measurement, &group.times)?;
+    // After it was read: what is there now was there then.
+    if !is_there(places.source, group, measurement)? {
+        return Ok(None);
+    }
+    let empty = places.vouch.empty_groups(places.source, &group.source, &group.times)?;
+    let (mut own, mut elsewhere) = (Found::new(), HashMap::new());
+    for policy in policies(places.client, namespace)? {
+        let held = found(places.destination, &policy, measurement, &group.times)?;
+        if policy == *namespace {
+            own = held;
+        } else {
+            elsewhere.extend(held.into_keys().map(|key| (key, policy.clone())));
+        }
+    }
+    Ok(Some(Seen { known, source, own, elsewhere, empty }))
+}
+
+/// False where the source has no namespace of that name: it then says nothing of its points.
+fn is_there(source: &dyn Source, group: &Group, measurement: &[u8]) -> Result<bool> {
+    let (Some(&start), Some(&last)) = (group.times.first(), group.times.last()) else {
+        return Ok(false);
+    };
+    let window = Window { start, end: last.saturating_add(1) };
+    let filter = Filter::default().only(measurement);
+    match source.plan(&Scope::new(&group.source, window, &filter)) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound { .. }) => Ok(false),
+        outcome => outcome.map(|_| true),
+    }
+}
+
+impl Seen {
+    /// The statement that deletes a point, or why it must not be deleted.
+    fn statement(
+        &self,
+        vouch: Vouch,
+        time: i64,
+        numbers: &[usize],
+        differences: &[Difference],
+    ) -> Result<String, String> {
+        let series = &differences[numbers[0]].cell.series;
+        let key = (SeriesHasher::new(series).series(), time);
+        if !series.shown_by_queries() {
+            return Err("queries do not show a series of that key as it is stored".into());
+        }
+        if self.source.contains_key(&key) {
+            let reason =
+                "the source holds this point with other fields, and DELETE takes whole points";
+            return Err(reason.into());
+        }
+        if let Some(policy) = self.elsewhere.get(&key) {
+            return Err(format!(
+                "{policy} holds a point of this series at this time, and DELETE takes both"
+            ));
+        }
+        if let Some(doubt) = vouch.doubt_at(time, &self.empty) {
+            return Err(doubt);
+        }
+        if !is_as_compared(self.own.get(&key), numbers, differences) {
+            return Err("it is not what it was when it was compared".into());
+        }
+        numbers.iter().try_for_each(|&number| lines::check_former(&differences[number]))?;
+        delete::point(series, &self.known, time)
+    }
 }
 
 /// True where a point has exactly the cells that were found to be extra.
@@ -170,39 +255,75 @@ fn policies(client: &Client, namespace: &Namespace) -> Result<Vec<Namespace>> {
     Ok(policies.into_iter().map(named).collect())
 }
 
-/// Deletes points one after the other. Gives those that vanished besides, a line each.
-///
-/// # Errors
-/// Where the server cannot be asked, refuses a statement, or an end was asked for.
-pub fn run(places: Places<'_>, targets: &[Target], stop: &Stop) -> Result<Vec<String>> {
-    let before = around(places, targets)?;
-    for target in targets {
-        stop.check()?;
-        delete::execute(places.client, &target.namespace.database, &target.statement)?;
-    }
-    let after = around(places, targets)?;
-    let meant: HashSet<(&Namespace, &[u8], i64)> = targets
-        .iter()
-        .map(|target| (&target.namespace, target.series.key(), target.time))
-        .collect();
-    let gone = |(point, cells): &(&Point, &usize)| {
-        let (namespace, key, time) = point;
-        !meant.contains(&(namespace, &**key, *time))
-            && after.get(point).is_none_or(|now| now < cells)
-    };
-    let mut lines: Vec<String> = before
-        .iter()
-        .filter(gone)
-        .map(|((namespace, key, time), _)| {
-            format!("{namespace} {} {time}", crate::series::Printable(key))
-        })
-        .collect();
-    lines.sort_unstable();
-    Ok(lines)
+/// What a run of statements did, however it ended.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// Points whose statements were sent, the last perhaps without an answer.
+    pub points: usize,
+    /// Points that vanished besides, a line each.
+    pub vanished: Vec<String>,
+    /// Why it ended early.
+    pub failed: Option<Error>,
+    /// Why nobody looked for what vanished.
+    pub unchecked: Option<Error>,
 }
 
-/// A point of any series: namespace, raw key, time.
-type Point = (Namespace, Vec<u8>, i64);
+/// Deletes points one after the other, and looks for those that vanished besides: also where it ends
+/// early, for what was deleted until then.
+///
+/// # Errors
+/// Where the server cannot be asked before: nothing is deleted then.
+pub fn run(places: Places<'_>, targets: &[Target], stop: &Stop) -> Result<Ran> {
+    let before = around(places, targets)?;
+    let mut ran = Ran::default();
+    for target in targets {
+        let deleted = stop.check().and_then(|()| {
+            ran.points += 1;
+            delete::execute(places.client, &target.namespace.database, &target.statement)
+        });
+        if let Err(error) = deleted {
+            ran.failed = Some(error);
+            break;
+        }
+    }
+    let sent = &targets[..ran.points];
+    match around(places, sent) {
+        Ok(after) => ran.vanished = vanished(&before, &after, sent),
+        Err(error) => ran.unchecked = Some(error),
+    }
+    Ok(ran)
+}
+
+/// What was there before and is not any more, of what stood at the times of `sent`, without that itself.
+fn vanished(
+    before: &HashMap<Point, usize>,
+    after: &HashMap<Point, usize>,
+    sent: &[Target],
+) -> Vec<String> {
+    let (mut meant, mut looked_at) = (HashSet::new(), HashSet::new());
+    for target in sent {
+        meant.insert((&target.namespace, target.series.key(), target.time));
+        looked_at.insert((&target.namespace.database, target.series.measurement(), target.time));
+    }
+    let gone = |(point, cells): &(&Point, &usize)| {
+        let Point { namespace, series, time } = point;
+        looked_at.contains(&(&namespace.database, series.measurement(), *time))
+            && !meant.contains(&(namespace, series.key(), *time))
+            && after.get(point).is_none_or(|now| now < cells)
+    };
+    let line = |point: &Point| format!("{} {} {}", point.namespace, point.series, point.time);
+    let mut lines: Vec<String> = before.iter().filter(gone).map(|(point, _)| line(point)).collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// A point of any series.
+#[derive(PartialEq, Eq, Hash)]
+struct Point {
+    namespace: Namespace,
+    series: Arc<Series>,
+    time: i64,
+}
 
 /// Every point of the measurements at these times, in every policy, with the number of its cells.
 fn around(places: Places<'_>, targets: &[Target]) -> Result<HashMap<Point, usize>> {
@@ -215,8 +336,8 @@ fn around(places: Places<'_>, targets: &[Target]) -> Result<HashMap<Point, usize
     for ((namespace, measurement), times) in wanted {
         for policy in policies(places.client, namespace)? {
             look::points(places.destination, &policy, measurement, &times, |held| {
-                let point = (policy.clone(), held.series.key().to_vec(), held.time);
-                points.insert(point, held.cells().count());
+                let (namespace, series) = (policy.clone(), Arc::clone(held.series));
+                points.insert(Point { namespace, series, time: held.time }, held.cells().count());
             })?;
         }
     }

@@ -1,20 +1,22 @@
-//! Cells as line protocol: what is sent, and the undo file, which is written before anything is.
+//! Cells as line protocol: what is sent, and the undo file, to which each kind of change is added before
+//! it is made.
 //!
 //! The undo file holds the former values of what is overwritten or deleted as lines that `copy
 //! --overwrite` sends back, and, behind them, what is created as comments: nothing sends those.
 
 use super::{Action, Difference};
 use crate::compare::OwnedValue;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::line::encode;
 use crate::plan::Namespace;
 use crate::series::Printable;
 use crate::value::Value;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
-/// Numbered names that are tried for an undo file.
+/// Numbered names that are tried for a file.
 const NAMES_MAX: u32 = 10_000;
 
 /// Lines by namespace of the destination, and how many cells they hold.
@@ -49,27 +51,44 @@ pub(super) fn check(difference: &Difference) -> Result<(), String> {
         .map_err(|unwritable| unwritable.to_string())
 }
 
+/// Says whether an undo file can hold the destination's value.
+///
+/// # Errors
+/// Why not, in one clause.
+pub(super) fn check_former(difference: &Difference) -> Result<(), String> {
+    let cell = &difference.cell;
+    let Some(value) = &cell.destination else { return Err("it has no former value".into()) };
+    let fields = [(&*cell.field, value.value())];
+    encode::row(&mut Vec::new(), cell.series.key(), &fields, cell.time)
+        .map_err(|unwritable| format!("no undo file can hold its former value: {unwritable}"))
+}
+
 /// What is sent for one action. What cannot be written was refused before.
 ///
 /// # Errors
-/// Where several fields of a row cannot stand in one line although each can alone.
+/// Where a row cannot be written although each of its fields can alone.
 pub fn to_send(differences: &[Difference], action: Action) -> Result<Lines> {
     let wanted = |one: &Difference| one.action == action;
     let mut lines = Lines::new();
-    for ((namespace, key, time), fields) in
-        rows(differences, |one| one.cell.source.as_ref().filter(|_| wanted(one)))
-    {
-        let out = lines.entry(namespace.clone()).or_default();
-        for field in one_by_one(&fields) {
-            encode::row(out, key, field, time).map_err(|unwritable| {
-                Error::from(crate::error::ErrorKind::Data(format!(
-                    "{namespace}, series {}, time {time}: {unwritable}",
-                    Printable(key)
-                )))
-            })?;
-        }
+    for (row, fields) in rows(differences, |one| one.cell.source.as_ref().filter(|_| wanted(one))) {
+        write_row(lines.entry(row.0.clone()).or_default(), row, &fields)?;
     }
     Ok(lines)
+}
+
+fn write_row(
+    out: &mut Vec<u8>,
+    (namespace, key, time): (&Namespace, &[u8], i64),
+    fields: &[(&[u8], Value<'_>)],
+) -> Result<()> {
+    for field in one_by_one(fields) {
+        encode::row(out, key, field, time).map_err(|unwritable| {
+            let series = Printable(key);
+            let reason = format!("{namespace}, series {series}, time {time}: {unwritable}");
+            Error::from(ErrorKind::Data(reason))
+        })?;
+    }
+    Ok(())
 }
 
 /// Whole where all fields have names of their own, else one after the other.
@@ -80,39 +99,65 @@ fn one_by_one<'a, 'b>(fields: &'b [(&'a [u8], Value<'a>)]) -> Vec<&'b [(&'a [u8]
     if names.len() == fields.len() { vec![fields] } else { fields.chunks(1).collect() }
 }
 
-/// Writes the undo file, if anything is to be done, and gives its name: `path`, or a numbered name
-/// beside it, for what an earlier run did is never written over.
+/// Makes a file that nobody else has: `path`, or a numbered name beside it, for what an earlier run
+/// wrote is never written over.
 ///
 /// # Errors
-/// Where it cannot be written: nothing must be done then.
-pub fn write_undo(
-    path: &Path,
-    destination: &str,
-    differences: &[Difference],
-) -> Result<Option<PathBuf>> {
-    if !differences.iter().any(|one| one.action.acts()) {
-        return Ok(None);
+/// Where it cannot be made.
+pub fn reserve(path: &Path) -> Result<PathBuf> {
+    for number in 1..NAMES_MAX {
+        let name = match number {
+            1 => path.to_owned(),
+            _ => PathBuf::from(format!("{}.{number}", path.display())),
+        };
+        match files::create_new(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(Error::io(name, "create", error)
+                    .with_next("nothing was sent or deleted: name another file"));
+            }
+            Ok(_) => return Ok(name),
+        }
     }
-    let text = undo(destination, differences);
-    let path = free_name(path)?;
-    files::replace(&path, &text).map_err(|error| {
-        Error::io(path.clone(), "write", error).with_next("nothing was sent: name another file")
-    })?;
-    Ok(Some(path))
+    Err(Error::location(path.display(), "is taken, and every numbered name beside it"))
 }
 
-fn free_name(path: &Path) -> Result<PathBuf> {
-    let numbered = |number: u32| match number {
-        1 => path.to_owned(),
-        _ => PathBuf::from(format!("{}.{number}", path.display())),
-    };
-    let free = (1..NAMES_MAX).map(numbered).find(|path| path.symlink_metadata().is_err());
-    free.ok_or_else(|| {
-        Error::location(path.display(), "is taken, and every numbered name beside it")
-    })
+/// The undo file of one run.
+#[derive(Debug)]
+pub struct Undo {
+    path: PathBuf,
+    destination: String,
 }
 
-fn undo(destination: &str, differences: &[Difference]) -> Vec<u8> {
+impl Undo {
+    /// Takes the file's name, as [`reserve`] does.
+    ///
+    /// # Errors
+    /// As [`reserve`].
+    pub fn create(path: &Path, destination: &str) -> Result<Self> {
+        Ok(Self { path: reserve(path)?, destination: destination.to_owned() })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts down the cells for which something of `actions` is done, in place of what was put down.
+    ///
+    /// # Errors
+    /// Where it cannot be written: what is added must not be done then.
+    pub fn write(&self, differences: &[Difference], actions: &[Action]) -> Result<()> {
+        let text = undo(&self.destination, differences, actions)?;
+        files::replace(&self.path, &text).map_err(|error| {
+            Error::io(self.path.clone(), "write", error)
+                .with_next("nothing was sent or deleted that is not in it: make room and run again")
+        })
+    }
+}
+
+fn undo(destination: &str, differences: &[Difference], actions: &[Action]) -> Result<Vec<u8>> {
     let mut text = format!(
         "# What gapless repair changes at {}: former values come first, and are sent back by\n\
          # gapless copy --overwrite THIS_FILE {}\n\
@@ -122,36 +167,34 @@ fn undo(destination: &str, differences: &[Difference]) -> Vec<u8> {
     )
     .replace(['"', '\''], "?")
     .into_bytes();
-    let changed = |one: &Difference| matches!(one.action, Action::Overwrite | Action::Delete);
+    let changed = |one: &Difference| one.action != Action::Send && actions.contains(&one.action);
     let former = rows(differences, |one| one.cell.destination.as_ref().filter(|_| changed(one)));
     let mut context = None;
-    let mut left_over = Vec::new();
-    for ((namespace, key, time), fields) in &former {
-        if context != Some(namespace) {
-            text.extend_from_slice(namespace.context_lines().as_bytes());
-            context = Some(namespace);
+    for (row, fields) in &former {
+        if context != Some(row.0) {
+            text.extend_from_slice(row.0.context_lines().as_bytes());
+            context = Some(row.0);
         }
-        if encode::row(&mut text, key, fields, *time).is_err() {
-            left_over.push(format!("# no line can hold: {} {time}\n", Printable(key)));
-        }
+        write_row(&mut text, *row, fields)?;
     }
-    text.extend_from_slice(left_over.concat().as_bytes());
-    let sent = |one: &Difference| one.action == Action::Send;
+    let sent = |one: &Difference| one.action == Action::Send && actions.contains(&one.action);
     let created = rows(differences, |one| one.cell.source.as_ref().filter(|_| sent(one)));
-    for ((namespace, key, time), fields) in &created {
-        let mut line = Vec::new();
-        if encode::row(&mut line, key, fields, *time).is_err() {
-            continue;
-        }
-        text.extend_from_slice(format!("# created in {namespace}: ").replace('\n', " ").as_bytes());
-        let line = line.strip_suffix(b"\n").unwrap_or(&line);
-        for &byte in line {
-            text.push(byte);
-            if byte == b'\n' {
-                text.extend_from_slice(b"# ");
-            }
-        }
-        text.push(b'\n');
+    for (row, fields) in &created {
+        let mut lines = Vec::new();
+        write_row(&mut lines, *row, fields)?;
+        comment_out(row.0, &lines, &mut text);
     }
-    text
+    Ok(text)
+}
+
+/// Lines that nothing sends.
+fn comment_out(namespace: &Namespace, lines: &[u8], text: &mut Vec<u8>) {
+    text.extend_from_slice(format!("# created in {namespace}: ").replace('\n', " ").as_bytes());
+    for &byte in lines.strip_suffix(b"\n").unwrap_or(lines) {
+        text.push(byte);
+        if byte == b'\n' {
+            text.extend_from_slice(b"# ");
+        }
+    }
+    text.push(b'\n');
 }

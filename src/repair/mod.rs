@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | missing at the destination | sent |
 //! | another value | sent where the base says that only the source changed, or the operator does |
+//! | missing or extra, and the base holds another value | nothing: one side changed it, the other deleted it |
 //! | another type, or one that the shard group cannot hold | nothing: it holds one type of a field |
 //! | at the destination only | deleted where the operator says so and nothing else is hit ([`delete`]) |
 //! | missing, and held by the base as by the source | nothing: it may have been deleted there |
@@ -16,6 +17,7 @@ pub mod delete;
 pub mod lines;
 mod look;
 mod shifted;
+pub mod vouch;
 
 use crate::compare::{CellFinding, Class, OwnedValue, PlaceFinding, Unit};
 use crate::conflicts::Conflict;
@@ -48,6 +50,10 @@ pub enum Action {
     TypeDiffers,
     /// Left: the base holds it as the source does, so that it may have been deleted at the destination.
     MayBeDeleted,
+    /// Left: the source deleted it since the base, and the destination changed it.
+    DeletedAndChanged,
+    /// Left: a side changed it after it was compared.
+    ChangedMeanwhile,
     /// Left: it stands at both sides with times less than a second apart.
     Shifted,
     /// Left: extra, and nobody asked for it to be deleted.
@@ -102,6 +108,8 @@ pub struct Choices {
     pub send_shifted: bool,
     /// Extra points are deleted.
     pub delete_extra: bool,
+    /// What is overwritten is to be written down first.
+    pub undo: bool,
 }
 
 /// The cells that differ, without those of places that kept changing; each with its unit's names.
@@ -140,6 +148,7 @@ pub fn differences(
 pub fn decide(differences: &mut [Difference], choices: Choices) {
     for difference in differences.iter_mut() {
         difference.action = decided(difference, choices);
+        difference.reason = both_changed(difference).map(Into::into);
     }
     if !choices.send_shifted {
         shifted::mark(differences);
@@ -152,8 +161,20 @@ pub fn decide(differences: &mut [Difference], choices: Choices) {
             && let Err(reason) = lines::check(difference)
         {
             difference.refuse(reason);
+        } else if difference.action == Action::Overwrite
+            && choices.undo
+            && let Err(reason) = lines::check_former(difference)
+        {
+            difference.refuse(reason);
         }
     }
+}
+
+/// Says of a conflict what cannot be told from its values.
+fn both_changed(difference: &Difference) -> Option<&'static str> {
+    let is_missing = difference.cell.class == Class::MissingInDestination;
+    (difference.action == Action::Conflict && is_missing)
+        .then_some("changed at the source and deleted at the destination since the base")
 }
 
 fn decided(difference: &Difference, choices: Choices) -> Action {
@@ -167,10 +188,12 @@ fn decided(difference: &Difference, choices: Choices) -> Action {
     };
     match cell.class {
         Class::MissingInDestination if as_source && !choices.send_deleted => Action::MayBeDeleted,
+        Class::MissingInDestination if base.is_some() && !choices.send_deleted => Action::Conflict,
         Class::MissingInDestination => Action::Send,
         Class::ValueChanged => changed,
         Class::TypeChanged if changed == Action::Overwrite => Action::TypeDiffers,
         Class::TypeChanged => changed,
+        Class::ExtraInDestination if base.is_some() && !as_destination => Action::DeletedAndChanged,
         Class::ExtraInDestination if !choices.delete_extra => Action::Extra,
         Class::ExtraInDestination if choices.base && !as_destination => Action::KeepAdded,
         Class::ExtraInDestination => Action::Delete,
@@ -197,8 +220,8 @@ pub fn refuse_types(differences: &mut [Difference], conflicts: &[Conflict]) {
     }
 }
 
-/// A cell of the base: its namespace there, series, time and field.
-type BaseCell = (Namespace, SeriesHash, i64, Arc<[u8]>);
+/// A cell of a side: its namespace there, series, time and field.
+type CellOf = (Namespace, SeriesHash, i64, Arc<[u8]>);
 
 /// Notes what an older state held in the place of every cell.
 ///
@@ -209,8 +232,44 @@ pub fn note_base(
     base: &dyn Source,
     name: impl Fn(&Difference) -> Option<Namespace>,
 ) -> Result<()> {
+    for (number, value) in values(differences, base, name)? {
+        differences[number].base = Some(value);
+    }
+    Ok(())
+}
+
+/// Reads once more what is to be overwritten, and leaves what is not as it was compared.
+///
+/// # Errors
+/// Where a side cannot be read.
+pub fn look_again(
+    differences: &mut [Difference],
+    source: &dyn Source,
+    destination: &dyn Source,
+) -> Result<()> {
+    let wanted = |one: &Difference| one.action == Action::Overwrite;
+    let named = |one: &Difference| wanted(one).then(|| one.cell.namespace.clone());
+    let ours = values(differences, source, named)?;
+    let named = |one: &Difference| wanted(one).then(|| one.destination.clone());
+    let theirs = values(differences, destination, named)?;
+    for (number, one) in differences.iter_mut().enumerate().filter(|(_, one)| wanted(one)) {
+        let is_same = ours.get(&number) == one.cell.source.as_ref()
+            && theirs.get(&number) == one.cell.destination.as_ref();
+        if !is_same {
+            one.action = Action::ChangedMeanwhile;
+        }
+    }
+    Ok(())
+}
+
+/// What a side holds in the place of cells, by their numbers; `name` gives their namespace there.
+fn values(
+    differences: &[Difference],
+    side: &dyn Source,
+    name: impl Fn(&Difference) -> Option<Namespace>,
+) -> Result<HashMap<usize, OwnedValue>> {
     let mut wanted: BTreeMap<(Namespace, Vec<u8>), BTreeSet<i64>> = BTreeMap::new();
-    let mut at: HashMap<BaseCell, usize> = HashMap::new();
+    let mut at: HashMap<CellOf, usize> = HashMap::new();
     for (number, difference) in differences.iter().enumerate() {
         let cell = &difference.cell;
         let Some(namespace) = name(difference) else { continue };
@@ -219,16 +278,17 @@ pub fn note_base(
         let hash = SeriesHasher::new(&cell.series).series();
         at.insert((namespace, hash, cell.time, Arc::clone(&cell.field)), number);
     }
+    let mut values = HashMap::new();
     for ((namespace, measurement), times) in &wanted {
-        look::points(base, namespace, measurement, times, |held| {
+        look::points(side, namespace, measurement, times, |held| {
             let hash = SeriesHasher::new(held.series).series();
             for (field, value) in held.cells() {
                 let key = (namespace.clone(), hash, held.time, Arc::clone(field));
                 if let Some(number) = at.get(&key) {
-                    differences[*number].base = Some(value);
+                    values.insert(*number, value);
                 }
             }
         })?;
     }
-    Ok(())
+    Ok(values)
 }

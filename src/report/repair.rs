@@ -15,6 +15,8 @@ use std::fmt::{self, Display, Formatter};
 const ITEMS_MAX: usize = 10_000;
 /// Cells that are listed for people.
 const ITEMS_SHOWN: usize = 30;
+/// Deletions that are listed on standard error; more need a file.
+pub const DELETES_SHOWN: usize = 100;
 /// Points that vanished which are listed.
 const VANISHED_MAX: usize = 100;
 
@@ -105,8 +107,9 @@ impl Repair {
         }
     }
 
-    /// Takes over what was decided once more, right before points were deleted.
-    pub fn now(&mut self, differences: &[Difference], points: usize) {
+    /// Takes over what was decided once more, right before it was done.
+    pub fn now(&mut self, differences: &[Difference], bytes: u64, points: usize) {
+        self.send = to_send(differences, bytes);
         self.actions = actions(differences);
         self.items = differences.iter().take(ITEMS_MAX).map(item).collect();
         self.points_to_delete = points;
@@ -164,6 +167,12 @@ fn item(one: &Difference) -> Item {
 #[must_use]
 pub fn of_repair(report: Report, repair: Repair, sent: Option<Sent>, command: &[String]) -> Report {
     let mut report = Report { command: "repair", sent, ..report };
+    let refused = repair.actions.get(&Action::Refused).copied().unwrap_or_default();
+    if repair.applied && refused > 0 && report.verdict == Verdict::Different {
+        let refused = cells(refused);
+        report.reasons.insert(0, format!("{refused} cannot be repaired: each has its reason"));
+        report.verdict = Verdict::Incomplete;
+    }
     if let Some(sent) = sent.filter(|sent| sent.lost > 0) {
         let lost = cells(sent.lost);
         report
@@ -183,12 +192,29 @@ pub fn of_repair(report: Report, repair: Repair, sent: Option<Sent>, command: &[
     }
     report.exit_status = report.verdict.exit_status();
     let plan = !repair.applied && repair.acts();
-    report.next = plan.then(|| next::rerun(command, "repair", Some("--apply"))).flatten();
+    report.next = plan.then(|| applying(command, &repair)).flatten();
     report.repair = Some(Repair {
         vanished: repair.vanished.into_iter().take(VANISHED_MAX).collect(),
         ..repair
     });
     report
+}
+
+/// The command that carries a plan out, with the files that deletions need.
+fn applying(command: &[String], repair: &Repair) -> Option<String> {
+    let mut command = command.to_vec();
+    let points = repair.points_to_delete;
+    let files = [
+        ("--undo-file", "gapless-undo.lp", points > 0),
+        ("--delete-list", "gapless-deleted.txt", points > DELETES_SHOWN),
+    ];
+    for (option, file, is_needed) in files {
+        let is_option = |word: &String| word.split('=').next() == Some(option);
+        if is_needed && !command.iter().any(is_option) {
+            command.push(format!("{option}={file}"));
+        }
+    }
+    next::rerun(&command, "repair", Some("--apply"))
 }
 
 impl Display for Repair {
@@ -273,6 +299,10 @@ fn words(action: Action, applied: bool) -> &'static str {
         (Action::KeepChanged, _) => "kept, changed only at the destination",
         (Action::KeepAdded, _) => "kept, added only at the destination",
         (Action::Conflict, _) => "conflicts, left (--base, --overwrite)",
+        (Action::DeletedAndChanged, _) => {
+            "conflicts, left: deleted at the source and changed at the destination since the base"
+        }
+        (Action::ChangedMeanwhile, _) => "left, changed after they were compared",
         (Action::TypeDiffers, _) => "left, the destination's shard group has another type",
         (Action::MayBeDeleted, _) => {
             "left, the base holds them as the source: deleted at the destination? (--send-deleted)"

@@ -189,13 +189,19 @@ impl Job {
     /// Leaves out what is newer than the horizon of a side that takes writes: the earlier of two counts.
     pub(super) fn stop_at_horizon_of(&mut self, role: Role, clock: Option<i64>) {
         let Some(clock) = clock.filter(|_| !self.settings.end_given) else { return };
+        self.cut_at_horizon_of(role, clock);
+    }
+
+    /// The same whatever end was asked for: where what differs is changed, and not only said.
+    pub(super) fn cut_at_horizon_of(&mut self, role: Role, clock: i64) {
         let horizon = clock.saturating_sub(self.settings.lag);
         if horizon >= self.window.end {
             return;
         }
-        self.window.end = horizon;
+        self.window.end = horizon.max(self.window.start);
+        let options = if self.settings.end_given { "--lag" } else { "--lag, --end" };
         self.not_covered.push(format!(
-            "what is newer than {}, the {role}'s clock less {} s (--lag, --end)",
+            "what is newer than {}, the {role}'s clock less {} s ({options})",
             format_time(horizon),
             self.settings.lag / 1_000_000_000
         ));

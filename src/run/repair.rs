@@ -19,9 +19,10 @@ use crate::plan::{Filter, Namespace, Scope};
 use crate::progress::Meter;
 use crate::reject::Rejects;
 use crate::repair::delete::{self, Places, Target};
-use crate::repair::lines::{self, Lines};
+use crate::repair::lines::{self, Lines, Undo};
+use crate::repair::vouch::Vouch;
 use crate::repair::{self, Action, Choices, Difference};
-use crate::report::repair::{Repair, of_repair};
+use crate::report::repair::{DELETES_SHOWN, Repair, of_repair};
 use crate::report::{self, Printed, Report};
 use crate::series::Printable;
 use crate::side::{self, DestinationSide, Missing, SourceSide, Writing};
@@ -33,6 +34,7 @@ use crate::units::{self, Pair};
 use crate::verify::{self, Live, Outcome};
 use crate::window::Window;
 use std::io::Cursor;
+use std::path::Path;
 use std::time::Duration;
 
 /// Bytes of memory for each cell that differs, about.
@@ -43,8 +45,6 @@ const CELLS_SHARE: usize = 4;
 const CELLS_MAX: usize = 200_000;
 /// Places and cells that the report lists.
 const LISTED_MAX: usize = 10_000;
-/// Deletions that are listed on standard error; more need a file.
-const DELETES_SHOWN: usize = 100;
 
 /// Runs `repair`.
 ///
@@ -68,13 +68,17 @@ fn repaired(
 ) -> Result<Printed> {
     let sides = &arguments.sides;
     let pauses = arguments.pauses()?;
+    arguments.check_undo()?;
     side::expect_input(&[source], progress);
     let file = || sides.common.reject.clone().unwrap_or_else(|| REJECT_FILE.into());
     let rejects = Rejects::new(arguments.apply.then(file));
     let mut job = Job::open(&sides.common, source, rejects, None, progress)?;
     job.admit_insecure_destination(sides, progress);
     let there = job.open_destination(sides, target, progress)?;
-    job.stop_at_horizon_of(Role::Destination, there.clock);
+    demand_window(arguments, &job)?;
+    for (role, clock) in [(Role::Source, job.side.clock), (Role::Destination, there.clock)] {
+        clock.into_iter().for_each(|clock| job.cut_at_horizon_of(role, clock));
+    }
     let held = there.source.namespaces()?;
     let mut pairs = job.pairs(target)?;
     units::resolve(&mut pairs, &held)?;
@@ -92,7 +96,17 @@ fn repaired(
         let pair = pairs.iter().find(|pair| pair.destination == unit.destination)?;
         kept_from(pair, progress.elapsed())
     };
-    let work = Work { arguments, job: &job, there: &there, units: &units, stop, progress };
+    let (pairs_compared, vouch) = (pairs.len(), vouch(source, &job));
+    let work = Work {
+        arguments,
+        job: &job,
+        there: &there,
+        units: &units,
+        pairs_compared,
+        vouch,
+        stop,
+        progress,
+    };
     let compare = || work.compare(Live { pauses: &pauses, floor: &floor });
     progress.stage("compare");
     let mut first = compare()?;
@@ -103,17 +117,12 @@ fn repaired(
         pair.map_or(unit.window, |pair| grid(&held, pair).cell(unit.window.start))
     };
     work.refuse_types(&mut differences, &group)?;
-    let (missing, changed) = (
-        lines::to_send(&differences, Action::Send)?,
-        lines::to_send(&differences, Action::Overwrite)?,
-    );
-    let bytes = missing.values().chain(changed.values()).map(|text| text.len() as u64).sum();
+    let bytes = bytes_of(&differences)?;
     let mut made = Repair::of(&differences, bytes, targets.len(), first.counts);
     let (mut outcome, mut sent) = (first, None);
     if arguments.apply {
         made.applied = true;
-        let what = Planned { differences: &mut differences, targets: &targets, missing, changed };
-        sent = Some(work.apply(what, &destination, &mut made)?);
+        sent = Some(work.apply(&mut differences, &targets, &destination, &mut made)?);
         progress.stage("verify");
         outcome = compare()?;
     }
@@ -126,6 +135,37 @@ fn repaired(
     let command = context.command.clone();
     let report = of_repair(report::of_verify(context, outcome, false), made, sent, &command);
     Report { settings_differ, pace, ..report }.printed()
+}
+
+/// What the source's silence about a point is worth.
+fn vouch(source: &Location, job: &Job) -> Vouch {
+    Vouch {
+        rejected: job.side.lines.as_ref().map_or(0, |lines| lines.rejected),
+        end: job.side.source.made().map(|made| made.saturating_sub(job.settings.lag)),
+        is_stored: !matches!(source, Location::Influx(_)),
+    }
+}
+
+/// A source that is no server does not say of which times it holds everything: whoever deletes has to.
+fn demand_window(arguments: &RepairArgs, job: &Job) -> Result<()> {
+    let is_named = job.settings.start_given && job.settings.end_given;
+    if !arguments.delete_extra || job.side.clock.is_some() || is_named {
+        return Ok(());
+    }
+    let reason = format!(
+        "--delete-extra needs --start and --end: {} does not say of which times it holds everything",
+        job.side.source.name()
+    );
+    Err(Error::usage(reason).with_next("name the times that it covers"))
+}
+
+/// Bytes of line protocol that are sent, or would be.
+fn bytes_of(differences: &[Difference]) -> Result<u64> {
+    let mut bytes = 0;
+    for action in [Action::Send, Action::Overwrite] {
+        bytes += lines::to_send(differences, action)?.values().map(Vec::len).sum::<usize>();
+    }
+    Ok(bytes as u64)
 }
 
 /// Opens the destination for writing; without `--apply` nothing is written to it.
@@ -154,16 +194,11 @@ struct Work<'a> {
     job: &'a Job,
     there: &'a SourceSide,
     units: &'a [Unit],
+    /// Pairs of namespaces.
+    pairs_compared: usize,
+    vouch: Vouch,
     stop: &'a Stop,
     progress: &'a Meter,
-}
-
-/// What is to be done.
-struct Planned<'a> {
-    differences: &'a mut [Difference],
-    targets: &'a [Target],
-    missing: Lines,
-    changed: Lines,
 }
 
 impl Work<'_> {
@@ -214,6 +249,7 @@ impl Work<'_> {
             send_deleted: arguments.send_deleted,
             send_shifted: arguments.send_shifted,
             delete_extra: arguments.delete_extra,
+            undo: arguments.undo_file.is_some(),
         };
         repair::decide(differences, choices);
         match self.places(destination) {
@@ -241,7 +277,8 @@ impl Work<'_> {
 
     fn places<'s>(&'s self, destination: &'s DestinationSide) -> Option<Places<'s>> {
         let (client, reader) = (destination.client()?, destination.reader()?);
-        Some(Places { client, destination: reader, source: &*self.job.side.source })
+        let source = &*self.job.side.source;
+        Some(Places { client, destination: reader, source, vouch: self.vouch })
     }
 
     /// Reads the older state in the places that differ.
@@ -266,53 +303,144 @@ impl Work<'_> {
         let name = |one: &Difference| {
             let same = |wanted: &Namespace| held.iter().find(|held| *held == wanted);
             let found = same(&one.cell.namespace).or_else(|| same(&one.destination));
-            found.or_else(|| held.first().filter(|_| held.len() == 1)).cloned()
+            let is_only = held.len() == 1 && self.pairs_compared == 1;
+            found.or_else(|| held.first().filter(|_| is_only)).cloned()
         };
         if let Some(lacking) = differences.iter().find(|one| name(one).is_none()) {
-            let reason = format!("it holds no {}", lacking.cell.namespace);
-            return Err(Error::location(&location, reason).with_next("name another base"));
+            let reason = format!("no base for {}: it holds none", lacking.cell.namespace);
+            return Err(Error::location(&location, reason)
+                .with_next("name another base, or repair what it holds alone (--db, --rp)"));
         }
         repair::note_base(differences, &*side.source, name)
     }
 
-    /// Carries a plan out. What was there before is written down first.
+    /// Carries a plan out; where that ends early, says how far it went.
     fn apply(
         &self,
-        what: Planned<'_>,
+        differences: &mut [Difference],
+        targets: &[Target],
         destination: &DestinationSide,
         made: &mut Repair,
     ) -> Result<Sent> {
-        let arguments = self.arguments;
-        self.list_deletions(what.targets, made)?;
-        if let Some(path) = &arguments.undo_file {
-            let name = &arguments.sides.destination;
-            let written = lines::write_undo(path, name, what.differences)?;
-            made.undo_file = written.map(|path| path.display().to_string());
+        self.list_deletions(targets, made)?;
+        let undo = self.undo(differences, made)?;
+        let (mut sent, mut deletion) = (Sent::default(), delete::Ran::default());
+        let places = self.places(destination).filter(|_| !targets.is_empty());
+        let done =
+            self.send_all(differences, undo.as_ref(), destination, &mut sent).and_then(|()| {
+                match places {
+                    Some(places) => {
+                        self.delete(places, differences, undo.as_ref(), &mut deletion, made)
+                    }
+                    None => bytes_of(differences).map(|bytes| made.now(differences, bytes, 0)),
+                }
+            });
+        made.vanished = std::mem::take(&mut deletion.vanished);
+        match done {
+            Ok(()) => Ok(sent),
+            Err(error) => Err(self.ended_early(error, made, sent, &deletion, targets.len())),
         }
+    }
+
+    /// Takes the undo file's name and says it before anything is done.
+    fn undo(&self, differences: &[Difference], made: &mut Repair) -> Result<Option<Undo>> {
+        let Some(path) = &self.arguments.undo_file else { return Ok(None) };
+        if !differences.iter().any(|one| one.action.acts()) {
+            return Ok(None);
+        }
+        let undo = Undo::create(path, &self.arguments.sides.destination)?;
+        self.progress.warn(&format!("what was there before is kept in {}", undo.path().display()));
+        made.undo_file = Some(undo.path().display().to_string());
+        Ok(Some(undo))
+    }
+
+    /// Sends what is missing, then what is still as it was when it was found to have another value.
+    fn send_all(
+        &self,
+        differences: &mut [Difference],
+        undo: Option<&Undo>,
+        destination: &DestinationSide,
+        sent: &mut Sent,
+    ) -> Result<()> {
         self.progress.stage("send");
-        let mut sent = self.send(what.missing, false, destination)?;
-        sent += self.send(what.changed, true, destination)?;
-        if let Some(places) = self.places(destination).filter(|_| !what.targets.is_empty()) {
-            self.progress.stage("delete");
-            // What was sent took its time: looked at once more.
-            let targets = delete::check(places, what.differences)?;
-            made.vanished = delete::run(places, &targets, self.stop)?;
-            made.now(what.differences, targets.len());
+        let note = |differences: &[Difference], actions: &[Action]| {
+            undo.map_or(Ok(()), |undo| undo.write(differences, actions))
+        };
+        note(differences, &[Action::Send])?;
+        self.send(lines::to_send(differences, Action::Send)?, false, destination, sent)?;
+        if differences.iter().any(|one| one.action == Action::Overwrite) {
+            self.stop.check()?;
+            let reader = destination.reader().unwrap_or(&*self.there.source);
+            repair::look_again(differences, &*self.job.side.source, reader)?;
+            note(differences, &[Action::Send, Action::Overwrite])?;
+            self.send(lines::to_send(differences, Action::Overwrite)?, true, destination, sent)?;
         }
-        Ok(sent)
+        Ok(())
+    }
+
+    /// Deletes what may still be deleted.
+    fn delete(
+        &self,
+        places: Places<'_>,
+        differences: &mut [Difference],
+        undo: Option<&Undo>,
+        deletion: &mut delete::Ran,
+        made: &mut Repair,
+    ) -> Result<()> {
+        self.progress.stage("delete");
+        // What was sent took its time: looked at once more.
+        let targets = delete::check(places, differences)?;
+        if let Some(undo) = undo {
+            undo.write(differences, &[Action::Send, Action::Overwrite, Action::Delete])?;
+        }
+        if let Some(list) = &made.delete_list {
+            write_list(Path::new(list), &targets)?;
+        }
+        *deletion = delete::run(places, &targets, self.stop)?;
+        made.now(differences, bytes_of(differences)?, targets.len());
+        match deletion.failed.take().or_else(|| deletion.unchecked.take()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// An error in the middle, with all that is known of what was done until then.
+    fn ended_early(
+        &self,
+        error: Error,
+        made: &Repair,
+        sent: Sent,
+        deletion: &delete::Ran,
+        wanted: usize,
+    ) -> Error {
+        for point in &made.vanished {
+            let point = Printable(point.as_bytes());
+            self.progress.warn(&format!("vanished, and was not to be deleted: {point}"));
+        }
+        if let Some(error) = &deletion.unchecked {
+            self.progress.warn(&format!("nobody could look for points that vanished: {error}"));
+        }
+        let mut text = format!(
+            "at least {} cells were sent, {} of {wanted} points deleted, and {} others vanished",
+            sent.cells,
+            deletion.points,
+            made.vanished.len()
+        );
+        if let Some(undo) = &made.undo_file {
+            text += &format!("; what was there before is in {undo}");
+        }
+        let error = ended(error, self.stop);
+        let advice = error
+            .next_step()
+            .map_or_else(|| "run it again: it compares anew".to_owned(), ToOwned::to_owned);
+        error.with_next(format!("{text}; {advice}"))
     }
 
     /// Says what will be deleted before it is: in a file, or on standard error.
     fn list_deletions(&self, targets: &[Target], made: &mut Repair) -> Result<()> {
-        let line = |target: &Target| {
-            format!("{}: {}", target.namespace, Printable(target.statement.as_bytes()))
-        };
         if let Some(path) = &self.arguments.delete_list {
-            let text: String = targets.iter().map(|target| line(target) + "\n").collect();
-            files::replace(path, text.as_bytes()).map_err(|error| {
-                Error::io(path, "write", error)
-                    .with_next("nothing was sent or deleted: name another file")
-            })?;
+            let path = lines::reserve(path)?;
+            write_list(&path, targets)?;
             made.delete_list = Some(path.display().to_string());
             return Ok(());
         }
@@ -328,8 +456,13 @@ impl Work<'_> {
     }
 
     /// Sends lines as a copy does, and reads them back.
-    fn send(&self, lines: Lines, overwrite: bool, destination: &DestinationSide) -> Result<Sent> {
-        let mut sent = Sent::default();
+    fn send(
+        &self,
+        lines: Lines,
+        overwrite: bool,
+        destination: &DestinationSide,
+        sent: &mut Sent,
+    ) -> Result<()> {
         for (namespace, text) in lines {
             let units = self.units_of(&namespace);
             let source = self.as_source(namespace, text)?;
@@ -356,9 +489,9 @@ impl Work<'_> {
                 journal: None,
             };
             let units = cut(&units, &source)?;
-            sent += copy::run(&source, writable, &units, &options, surroundings)?.sent;
+            *sent += copy::run(&source, writable, &units, &options, surroundings)?.sent;
         }
-        Ok(sent)
+        Ok(())
     }
 
     /// The units of a namespace of the destination, as a source that has its names sees them.
@@ -382,6 +515,19 @@ impl Work<'_> {
         let warn = |text: &str| self.progress.warn(text);
         LineFile::read("what is sent", input, &options, &self.job.rejects, &warn)
     }
+}
+
+/// A point that is deleted, for people.
+fn line(target: &Target) -> String {
+    format!("{}: {}", target.namespace, Printable(target.statement.as_bytes()))
+}
+
+fn write_list(path: &Path, targets: &[Target]) -> Result<()> {
+    let text: String = targets.iter().map(|target| line(target) + "\n").collect();
+    files::replace(path, text.as_bytes()).map_err(|error| {
+        Error::io(path, "write", error)
+            .with_next("no point was deleted: make room or name another file, and run it again")
+    })
 }
 
 /// The units in which a source holds something, each cut to that.

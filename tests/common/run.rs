@@ -171,7 +171,9 @@ impl Gapless {
         let is_verify = words.first().is_some_and(|word| word == "verify" || word == "repair");
         let is_told = words.iter().any(|word| word.to_string_lossy().starts_with("--recheck"));
         if is_verify && !is_told {
-            self.command.arg("--recheck=50ms,100ms");
+            // Less than a second is refused where points are to be deleted.
+            let deletes = words.iter().any(|word| word == "--delete-extra");
+            self.command.arg(if deletes { "--recheck=1s,100ms" } else { "--recheck=50ms,100ms" });
         }
     }
 
