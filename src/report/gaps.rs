@@ -172,6 +172,17 @@ impl Gaps {
         }
         windows.sort_by(|one, two| one.order().cmp(&two.order()));
         windows.truncate(LISTED);
+        let listed: u64 =
+            windows.iter().map(|one| one.missing + one.changed + one.unresolved).sum();
+        let gone = counts.missing_in_destination + counts.changed() + counts.unresolved;
+        if listed < gone {
+            reasons.push(format!(
+                "the windows below are not all: they hold {} of the {} cells that the destination lacks \
+                 or holds otherwise",
+                figure(listed),
+                figure(gone)
+            ));
+        }
         Self {
             version: 1,
             command: "gaps",
@@ -247,7 +258,7 @@ impl Gaps {
 }
 
 fn given_out(text: String, json: String, exit_status: u8) -> Printed {
-    Printed { exit_status, ..Printed::kept(text, json) }
+    Printed::kept(text, json, exit_status)
 }
 
 impl GapWindow {

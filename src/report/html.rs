@@ -41,7 +41,11 @@ pub(super) fn page(report: &Report) -> String {
     // Writing to a String cannot fail.
     let _infallible = write_page(&mut out, report);
     // The limits of its parts keep it smaller; this holds whatever becomes of them.
-    if out.len() < BYTES_MAX { out } else { page_of_text(&report.to_string(), "") }
+    if out.len() < BYTES_MAX {
+        out
+    } else {
+        page_of_text(&report.to_string(), "", report.exit_status)
+    }
 }
 
 fn write_page(out: &mut String, report: &Report) -> fmt::Result {
@@ -63,17 +67,27 @@ fn write_page(out: &mut String, report: &Report) -> fmt::Result {
 }
 
 /// The page of a report of which only text and JSON were kept.
-pub(super) fn page_of_text(text: &str, json: &str) -> String {
+pub(super) fn page_of_text(text: &str, json: &str, exit_status: u8) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _infallible = write_text(&mut out, text, json);
+    let _infallible = write_text(&mut out, text, json, exit_status);
     out
 }
 
-fn write_text(out: &mut String, text: &str, json: &str) -> fmt::Result {
+fn write_text(out: &mut String, text: &str, json: &str, exit_status: u8) -> fmt::Result {
     let word = text.split_whitespace().next().unwrap_or("Report");
     head(out, word)?;
-    write!(out, "<header class=\"verdict good\"><h1>{}</h1></header>\n<main>\n", Safe(word, 100))?;
+    let (class, sign) = match exit_status {
+        0 => ("good", "✓"),
+        3 => ("unsure", "!"),
+        _ => ("bad", "≠"),
+    };
+    write!(
+        out,
+        "<header class=\"verdict {class}\"><h1><span class=\"sign\" aria-hidden=\"true\">{sign}</span> \
+         {}</h1></header>\n<main>\n",
+        Safe(word, 100)
+    )?;
     out.write_str("<section><h2>Report</h2><pre>")?;
     lines_of(out, text)?;
     out.write_str(

@@ -53,9 +53,9 @@ impl Report {
 impl Printed {
     /// A report of which only text and JSON were kept.
     #[must_use]
-    pub fn kept(text: String, json: String) -> Self {
-        let html = html::page_of_text(&text, &json);
-        Self { text, json, html, exit_status: 0 }
+    pub fn kept(text: String, json: String, exit_status: u8) -> Self {
+        let html = html::page_of_text(&text, &json, exit_status);
+        Self { text, json, html, exit_status }
     }
 
     /// Writes the report to a file, in the form that its name asks for, whole or not at all.

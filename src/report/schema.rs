@@ -174,8 +174,7 @@ impl SchemaReport {
     /// # Errors
     /// Where it cannot be expressed, which would be a defect.
     pub fn printed(&self) -> Result<Printed> {
-        let printed = Printed::kept(self.to_string(), json(self)?);
-        Ok(Printed { exit_status: self.exit_status, ..printed })
+        Ok(Printed::kept(self.to_string(), json(self)?, self.exit_status))
     }
 }
 

@@ -298,6 +298,15 @@ impl Work<'_> {
             let reason = format!("it is no whole state: {unread}");
             return Err(Error::location(&location, reason).with_next("name another base"));
         }
+        if let Some(made) = side.source.made_of()
+            && made.filter().and(&self.job.settings.filter).as_ref()
+                != Some(&self.job.settings.filter)
+        {
+            let reason = format!("it holds only the series of {}", made.options());
+            return Err(Error::location(&location, reason).with_next(
+                "name another base, or repair these series alone, by the same options",
+            ));
+        }
         let held: Vec<Namespace> =
             side.source.namespaces()?.into_iter().map(|held| held.namespace).collect();
         let name = |one: &Difference| {

@@ -83,7 +83,7 @@ impl Recording {
             format_time(proof.time),
             self.journal.directory().display()
         );
-        Some(Printed::kept(text, not_re_read(proof.json, proof.time)))
+        Some(Printed::kept(text, not_re_read(proof.json, proof.time), 0))
     }
 
     /// Says how a copy goes on that was begun before.
