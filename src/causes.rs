@@ -8,6 +8,7 @@ use crate::compare::{CellFinding, Class, OwnedValue, PlaceFinding};
 use crate::series::Printable;
 use crate::value::Value;
 use crate::verify::Outcome;
+use crate::window::{HOUR, format_time};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Cells below which a pattern is chance.
@@ -31,6 +32,7 @@ pub fn of(outcome: &Outcome) -> Vec<String> {
     causes.extend(rounded(&outcome.cells));
     causes.extend(doubled_escapes(&outcome.places));
     causes.extend(in_common(&outcome.places));
+    causes.extend(too_old(outcome));
     causes
 }
 
@@ -182,14 +184,32 @@ fn in_common(places: &[PlaceFinding]) -> Option<String> {
         .then(|| format!("{some} of {all} missing cells are of {name}"))
 }
 
+/// What is missing is older than all that the destination holds.
+fn too_old(outcome: &Outcome) -> Option<String> {
+    let buckets = || outcome.timeline.buckets();
+    let (first, _) = buckets().find(|(_, cells)| cells.destination > 0)?;
+    let older: u64 =
+        buckets().take_while(|(hour, _)| *hour < first).map(|(_, cells)| cells.source).sum();
+    let all = outcome.counts.missing_in_destination;
+    let count = |cells: u64| usize::try_from(cells).unwrap_or(usize::MAX);
+    let since = format_time(first.saturating_mul(HOUR));
+    nearly_all(count(older), count(all)).then(|| {
+        format!(
+            "{older} of {all} missing cells are older than {since}, before which the destination holds \
+             nothing: its retention policy is shorter, or was when it was filled"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::compare::Counts;
+    use crate::compare::timeline::Cells;
     use crate::digest::cell::SeriesHash;
     use crate::line::key;
     use crate::plan::Namespace;
-    use crate::window::{HOUR, Window};
+    use crate::window::Window;
     use std::sync::Arc;
 
     fn cell(time: i64, class: Class, source: Option<f64>, destination: Option<f64>) -> CellFinding {
@@ -265,6 +285,24 @@ mod tests {
         let series = Arc::new(key::parse(series));
         let window = Window { start: 0, end: HOUR };
         PlaceFinding::new(Namespace::default(), SeriesHash(0), series, window, counts)
+    }
+
+    #[test]
+    fn what_is_older_than_all_that_the_destination_holds_is_said() {
+        let cause = |gone: std::ops::Range<i64>| {
+            let mut outcome = Outcome::default();
+            for hour in 100..200 {
+                let destination = if gone.contains(&hour) { 0 } else { 10 };
+                outcome.counts.missing_in_destination += 10 - destination;
+                outcome.timeline.add_hour(hour, Cells { source: 10, destination });
+            }
+            of(&outcome).join("\n")
+        };
+        assert!(
+            cause(100..130).contains("300 of 300 missing cells are older than 1970-01-06T10:00")
+        );
+        assert_eq!(cause(110..130), "");
+        assert_eq!(cause(100..200), "", "it holds nothing at all");
     }
 
     #[test]
