@@ -197,7 +197,7 @@ fn a_portable_backup_of_one_database_does_not_hold_the_others_empty() {
     let backup = dir.path().join("backup");
     server.backup(&["-portable", "-database", "d"], &backup);
     let all = run("inspect", &backup, &[]).expect_status(0);
-    all.expect_out("d/autogen").expect_nowhere("e/autogen").expect_out("database e: it is not in");
+    all.expect_out("d.autogen").expect_nowhere("e.autogen").expect_out("database e: it is not in");
     run("inspect", &backup, &["--db", "e"]).expect_status(4).expect_err("it holds d/autogen");
 }
 
@@ -210,7 +210,7 @@ fn a_shard_that_is_lost_is_said_to_be_and_one_that_may_never_have_been_is_no_fau
     let older = dir.path().join("older");
     server.backup(&["-database", "d"], &older);
     server.stop();
-    run("inspect", server.data_dir(), &[]).expect_status(0).expect_nowhere("shard");
+    run("inspect", server.data_dir(), &[]).expect_status(0).expect_nowhere("not covered");
     let below = |part: &str| server.data_dir().join(part).join("d").join("autogen");
     let shards: Vec<String> = files(&below("data"), "", "")
         .iter()
@@ -238,7 +238,9 @@ fn a_shard_that_is_lost_is_said_to_be_and_one_that_may_never_have_been_is_no_fau
     let lost = format!("shard {far} of d/autogen (");
     let ran = run("inspect", server.data_dir(), &[]).expect_status(3);
     ran.expect_out(&lost).expect_out("nothing is here: its files are lost");
-    run("inspect", server.data_dir(), &["--end", "1971-01-01"]);
+    // Outside of what is asked for, it says nothing.
+    let early = Gapless::new(["inspect", server.data_dir().to_str().unwrap(), "--quiet"]);
+    early.args(["--end", "1971-01-01"]).run().expect_status(0).expect_nowhere(&lost);
     // Of a backup of the older form nothing tells which files there were.
     run("inspect", &older, &[]).expect_status(0);
     fs::remove_file(files(&older, &format!("d.autogen.{next:0>5}"), ".00").remove(0)).unwrap();
@@ -365,7 +367,7 @@ const BARRIER: u8 = 5;
 #[test]
 fn a_snapshot_port_that_breaks_off_is_asked_again_after_a_pause_and_then_it_is_an_error() {
     let server = three_points();
-    let cut = |reply: Vec<u8>| reply[..reply.len() - 600].to_vec();
+    let cut = |reply: Vec<u8>| reply[..reply.len() - 1024].to_vec();
     let twice = move |kind, before, reply| {
         if kind == SHARD && before < 2 { cut(reply) } else { reply }
     };
