@@ -102,6 +102,11 @@ impl Port {
         Self { host, port, retry }
     }
 
+    /// How often, and after which pauses, what fails is asked for again.
+    pub(crate) fn retry(&self) -> Retry {
+        self.retry
+    }
+
     /// Host and port.
     #[must_use]
     pub fn name(&self) -> String {

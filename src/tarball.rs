@@ -20,8 +20,8 @@ const ENTRIES_MAX: usize = 100_000;
 /// Why a tar cannot be used.
 #[derive(Debug)]
 pub enum Problem {
-    /// It cannot be read, or `each` failed.
-    Read(io::Error),
+    /// It cannot be read from this offset on, or `each` failed there.
+    Read(u64, io::Error),
     /// It ends too early, at this offset, and what is missing.
     Cut(u64, String),
     /// It is damaged, at this offset, and how.
@@ -31,7 +31,7 @@ pub enum Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read(error) => error.fmt(f),
+            Self::Read(offset, error) => write!(f, "byte {offset} of the tar: {error}"),
             Self::Cut(offset, what) => write!(f, "the tar is cut short at byte {offset}: {what}"),
             Self::Damaged(offset, what) => write!(f, "the tar is damaged at byte {offset}: {what}"),
         }
@@ -40,7 +40,17 @@ impl fmt::Display for Problem {
 
 impl From<io::Error> for Problem {
     fn from(error: io::Error) -> Self {
-        Self::Read(error)
+        Self::Read(0, error)
+    }
+}
+
+impl Problem {
+    /// What failed without knowing where, failed at `offset`.
+    fn at(self, offset: u64) -> Self {
+        match self {
+            Self::Read(_, error) => failed(error, offset),
+            known => known,
+        }
     }
 }
 
@@ -51,16 +61,25 @@ impl From<io::Error> for Problem {
 /// Where it cannot be read, or is not whole.
 pub fn read<R: Read>(
     input: R,
+    each: impl FnMut(&str, u64, &mut dyn Read) -> Result<(), Problem>,
+) -> Result<u64, Problem> {
+    let offset = Cell::new(0);
+    read_counted(input, &offset, each).map_err(|problem| problem.at(offset.get()))
+}
+
+fn read_counted<R: Read>(
+    input: R,
+    offset: &Cell<u64>,
     mut each: impl FnMut(&str, u64, &mut dyn Read) -> Result<(), Problem>,
 ) -> Result<u64, Problem> {
     let left = Cell::new(HEADERS_MAX);
-    let mut counted = Counted { inner: Bounded { inner: input, left: &left }, offset: 0 };
+    let mut counted = Counted { inner: Bounded { inner: input, left: &left }, offset };
     let mut archive = tar::Archive::new(&mut counted);
     let mut entries = archive.entries()?.enumerate();
     loop {
         left.set(HEADERS_MAX);
         let Some((number, entry)) = entries.next() else { break };
-        let mut entry = entry.map_err(damaged)?;
+        let mut entry = entry?;
         left.set(u64::MAX);
         let offset = entry.raw_header_position();
         let name = String::from_utf8(entry.path_bytes().into_owned())
@@ -76,10 +95,11 @@ pub fn read<R: Read>(
             continue;
         }
         let size = entry.size();
-        let mut body = Counted { inner: &mut entry, offset: 0 };
+        let found = Cell::new(0);
+        let mut body = Counted { inner: &mut entry, offset: &found };
         each(&name, size, &mut body)?;
         io::copy(&mut body, &mut io::sink())?;
-        let found = body.offset;
+        let found = found.get();
         if found != size {
             let what = format!("{name} has {found} of {size} bytes");
             return Err(Problem::Cut(offset + BLOCK as u64 + found, what));
@@ -89,10 +109,11 @@ pub fn read<R: Read>(
     end(&mut counted)
 }
 
-/// The crate stops behind the first block of zeros; nothing tells it from the end of the bytes.
-fn end(counted: &mut Counted<impl Read>) -> Result<u64, Problem> {
+/// The crate stops behind the first block of zeros; nothing tells it from the end of the bytes. What
+/// stands behind the end of a whole tar is padding.
+fn end(counted: &mut Counted<'_, impl Read>) -> Result<u64, Problem> {
     let mut rest = Vec::new();
-    let offset = counted.offset;
+    let offset = counted.offset.get();
     counted.take(BLOCK as u64).read_to_end(&mut rest)?;
     if rest.len() < BLOCK {
         return Err(Problem::Cut(offset, "its end is missing".into()));
@@ -100,17 +121,33 @@ fn end(counted: &mut Counted<impl Read>) -> Result<u64, Problem> {
     if rest.iter().any(|&byte| byte != 0) {
         return Err(Problem::Damaged(offset, "something stands where its end should be".into()));
     }
-    io::copy(counted, &mut io::sink())?;
-    Ok(counted.offset)
+    padding(counted)
 }
 
-fn damaged(error: io::Error) -> Problem {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => Problem::Cut(0, error.to_string()),
-        io::ErrorKind::Other | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-            Problem::Damaged(0, error.to_string())
+/// Reads zeros to the end of the bytes.
+fn padding(counted: &mut Counted<'_, impl Read>) -> Result<u64, Problem> {
+    let mut chunk = [0; 8 << 10];
+    loop {
+        let offset = counted.offset.get();
+        let length = counted.read(&mut chunk)?;
+        if length == 0 {
+            return Ok(offset);
         }
-        _ => Problem::Read(error),
+        if let Some(at) = chunk[..length].iter().position(|&byte| byte != 0) {
+            let what =
+                "something stands behind its end: more than one tar, or another file's bytes";
+            return Err(Problem::Damaged(offset + at as u64, what.into()));
+        }
+    }
+}
+
+fn failed(error: io::Error, offset: u64) -> Problem {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Problem::Cut(offset, error.to_string()),
+        io::ErrorKind::Other | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            Problem::Damaged(offset, error.to_string())
+        }
+        _ => Problem::Read(offset, error),
     }
 }
 
@@ -133,15 +170,15 @@ impl<R: Read> Read for Bounded<'_, R> {
 }
 
 /// Counts what is read.
-struct Counted<R> {
+struct Counted<'a, R> {
     inner: R,
-    offset: u64,
+    offset: &'a Cell<u64>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(into)?;
-        self.offset += length as u64;
+        self.offset.set(self.offset.get() + length as u64);
         Ok(length)
     }
 }
@@ -195,6 +232,43 @@ mod tests {
             panic!("it was taken")
         };
         assert!(what.contains("names exceed"), "{what}");
+    }
+
+    #[test]
+    fn what_stands_behind_the_end_is_damage_unless_it_is_zeros() {
+        let one = tarball(&[("a.tsm", &[1; 700])]);
+        let padded = [&one[..], &[0; 10_240]].concat();
+        assert_eq!(names(&padded).unwrap().len(), 1);
+        let two = [&padded[..], &tarball(&[("b.tsm", b"two")])].concat();
+        let Err(Problem::Damaged(offset, what)) = names(&two) else { panic!("it was taken") };
+        assert_eq!(offset, padded.len() as u64);
+        assert!(what.contains("behind its end"), "{what}");
+    }
+
+    #[test]
+    fn damage_is_named_with_the_offset_up_to_which_was_read() {
+        let bytes = tarball(&[("a.tsm", &[1; 700]), ("b.tsm", b"two")]);
+        let second = 512 + 1024;
+        let mut header = bytes.clone();
+        header[second + 150] ^= 1;
+        let Err(Problem::Damaged(offset, _)) = names(&header) else { panic!("it was taken") };
+        assert_eq!(offset, second as u64 + 512);
+        let Err(Problem::Cut(offset, _)) = names(&bytes[..second + 100]) else { panic!("taken") };
+        assert_eq!(offset, second as u64 + 100);
+        // Within the body, where what reads it fails.
+        let broken = |error: fn() -> io::Error| {
+            struct Broken(fn() -> io::Error);
+            impl Read for Broken {
+                fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                    Err((self.0)())
+                }
+            }
+            read(bytes[..800].chain(Broken(error)), |_, _, _| Ok(())).unwrap_err()
+        };
+        let invalid = broken(|| io::Error::new(io::ErrorKind::InvalidInput, "no deflate stream"));
+        assert!(matches!(invalid, Problem::Damaged(800, _)), "{invalid}");
+        let denied = broken(|| io::ErrorKind::PermissionDenied.into());
+        assert!(matches!(denied, Problem::Read(800, _)), "{denied}");
     }
 
     #[test]

@@ -125,6 +125,12 @@ pub enum Privilege {
 }
 
 impl ShardGroup {
+    /// True where a shard is one of it.
+    #[must_use]
+    pub fn has(&self, shard: u64) -> bool {
+        self.shards.iter().any(|one| one.id == shard)
+    }
+
     /// The times that it holds, cut to those that a server stores.
     ///
     /// The start of the first group wraps: it would lie before the first time there is, and is

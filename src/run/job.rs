@@ -15,7 +15,7 @@ use crate::reject::Rejects;
 use crate::report::{Context, Expired, TypesDealtWith};
 use crate::side::{self, Access, DestinationSide, SourceSide};
 use crate::source::tsm::directory::Parts;
-use crate::source::{Source, line_file};
+use crate::source::{Made, Source, line_file};
 use crate::units::{self, Pair, Target};
 use crate::window::{Window, format_time};
 use std::ffi::OsString;
@@ -100,15 +100,26 @@ impl Job {
                 format!("databases that {user:?} may not read: the server does not show them");
             job.not_covered.push(what);
         }
-        if let Some(made) = job.side.source.made() {
-            let when = format_time(made);
-            job.not_covered
-                .push(format!("what was written after {when}: the backup was begun then"));
-        }
+        job.note_made();
         let coverage = job.side.source.coverage();
         job.narrow(coverage, &outside(Role::Source, &*job.side.source));
         job.adopt_source()?;
         Ok(job)
+    }
+
+    /// Notes when a backup was begun, the oldest of those that are read.
+    fn note_made(&mut self) {
+        let made = self.side.source.made(&self.settings.namespace, self.settings.window);
+        let Some(Made { time, exact }) = made else { return };
+        let when = format_time(time);
+        self.not_covered.push(if exact {
+            format!("what was written after {when}: the backup was begun then")
+        } else {
+            format!(
+                "what was written after the backup was begun: at {when} at the latest, by the oldest of \
+                 its files; before that where they were copied"
+            )
+        });
     }
 
     /// The sides are compared, and who answers for them is not known.

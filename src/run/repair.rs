@@ -139,9 +139,14 @@ fn repaired(
 
 /// What the source's silence about a point is worth.
 fn vouch(source: &Location, job: &Job) -> Vouch {
+    let made = job.side.source.made(&job.settings.namespace, job.settings.window);
     Vouch {
         rejected: job.side.lines.as_ref().map_or(0, |lines| lines.rejected),
-        end: job.side.source.made().map(|made| made.saturating_sub(job.settings.lag)),
+        end: made.map(|made| match made.exact {
+            true => made.time.saturating_sub(job.settings.lag),
+            // It may be older than any time that it shows.
+            false => i64::MIN,
+        }),
         is_stored: !matches!(source, Location::Influx(_)),
     }
 }

@@ -19,6 +19,23 @@ use crate::types::FieldTypes;
 use crate::value::FieldType;
 use crate::window::Window;
 
+/// When something was put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Nanoseconds since 1970.
+    pub time: i64,
+    /// False where it may have been earlier.
+    pub exact: bool,
+}
+
+impl Made {
+    /// It was begun at this time.
+    #[must_use]
+    pub fn begun(time: i64) -> Self {
+        Self { time, exact: true }
+    }
+}
+
 /// A place from which blocks are read. Shared by worker threads.
 pub trait Source: Send + Sync {
     /// What it is, for people, without secrets.
@@ -100,8 +117,9 @@ pub trait Source: Send + Sync {
         None
     }
 
-    /// When what it holds was put together, nanoseconds since 1970: what was written later is not in it.
-    fn made(&self) -> Option<i64> {
+    /// When the oldest part of what it holds of a namespace in a window was put together: what was written
+    /// later is not in it, or not all of it. Empty names stand for all.
+    fn made(&self, _wanted: &Namespace, _window: Window) -> Option<Made> {
         None
     }
 

@@ -6,6 +6,7 @@
 //! the shard duration was altered; then they are one partition. Series are seen by the raw keys under
 //! which they are stored.
 
+mod absent;
 pub mod backup;
 mod column;
 pub mod directory;
@@ -16,6 +17,7 @@ pub mod reader;
 mod remarks;
 pub mod shard;
 
+use self::absent::Absent;
 use self::reader::ShardReader;
 use self::remarks::Remarks;
 use self::shard::Shard;
@@ -23,12 +25,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::line::key;
 use crate::meta::{Meta, RetentionPolicy, ShardGroup};
 use crate::plan::{Held, Namespace, Partition, RpSettings, Scope};
+pub use crate::source::Made;
 use crate::source::{Reader, Source};
 use crate::tsm::split_key;
 use crate::types::FieldTypes;
 use crate::value::FieldType;
 use crate::window::Window;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The server's own database, which is left out unless it is named.
 const INTERNAL: &str = "_internal";
@@ -50,9 +55,27 @@ pub trait Place: Send + Sync {
     /// Where it cannot be read, or is damaged.
     fn open(&self, namespace: &Namespace, shard: u64) -> Result<Option<Arc<Shard>>>;
 
-    /// When what it holds was put together, nanoseconds since 1970.
-    fn made(&self) -> Option<i64> {
+    /// When what it holds of a shard was put together, or its meta store where none is named.
+    fn made(&self, _shard: Option<(&Namespace, u64)>) -> Option<Made> {
         None
+    }
+
+    /// What it says of a shard that the meta store names and of which nothing is there.
+    fn absence(&self) -> Absence {
+        Absence::Told
+    }
+
+    /// False where it was made without a database that the meta store names.
+    fn holds(&self, _database: &str) -> bool {
+        true
+    }
+
+    /// The shards of which something is there, whether the meta store names them or not.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn stored(&self, _namespace: &Namespace) -> Result<BTreeSet<u64>> {
+        Ok(BTreeSet::new())
     }
 
     /// What is there and was not read, one remark a line.
@@ -61,20 +84,35 @@ pub trait Place: Send + Sync {
     }
 }
 
+/// What it means where a place has nothing of a shard that the meta store names.
+///
+/// A server makes groups ahead, one behind the other, also for databases that take no more writes; their
+/// directories come with the first write. So most groups without files never had any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// The server itself says that there is none.
+    Sure,
+    /// What is there is listed, or is the server's own: only a group that a write made had files.
+    Told,
+    /// Nothing tells whether a file was lost.
+    Untold,
+}
+
 /// A place as a source.
 #[derive(Debug)]
 pub struct TsmSource<P> {
     place: P,
     /// Database and RP that were asked for; empty where none was.
     wanted: Namespace,
-    /// Keys that may be cut elsewhere.
+    /// Keys that may be cut elsewhere, and shards that may have been elsewhere.
     doubts: Arc<Remarks>,
+    absent: Absent,
 }
 
 impl<P: Place> TsmSource<P> {
     /// A source of what is `wanted`: empty names stand for all.
     pub fn new(place: P, wanted: Namespace) -> Self {
-        Self { place, wanted, doubts: Arc::default() }
+        Self { place, wanted, doubts: Arc::default(), absent: Absent::default() }
     }
 
     /// The place.
@@ -99,8 +137,59 @@ impl<P: Place> TsmSource<P> {
     /// All that is stored of the groups that meet a window.
     fn shards(&self, namespace: &Namespace, window: Window) -> Result<Vec<Arc<Shard>>> {
         let ids = self.ids(namespace, window)?;
-        let opened = ids.into_iter().map(|id| self.place.open(namespace, id));
+        let opened = ids.into_iter().map(|id| self.shard(namespace, id));
         opened.filter_map(Result::transpose).collect()
+    }
+
+    /// Opens a shard; one of which nothing is there is noted.
+    fn shard(&self, namespace: &Namespace, id: u64) -> Result<Option<Arc<Shard>>> {
+        let opened = self.place.open(namespace, id)?;
+        if opened.is_none() {
+            self.note_absent(namespace, id)?;
+        }
+        Ok(opened)
+    }
+
+    fn note_absent(&self, namespace: &Namespace, id: u64) -> Result<()> {
+        let absence = self.place.absence();
+        if absence == Absence::Sure {
+            return Ok(());
+        }
+        let meta = self.place.meta()?;
+        let Some((_, policy)) = policies(&meta).find(|(name, _)| name == namespace) else {
+            return Ok(());
+        };
+        let Some(group) = policy.groups.iter().find(|group| group.has(id)) else { return Ok(()) };
+        let made = self.place.made(None).map_or_else(now, |made| made.time);
+        if group.deleted_at.is_none() && group.window().start < made {
+            let lost = absence == Absence::Untold || absent::made_by_write(group, &policy.groups);
+            self.absent.note(namespace, id, group.window(), lost);
+        }
+        Ok(())
+    }
+
+    /// Notes the shards whose files are there although the meta store does not name them (any more).
+    fn note_strays(&self, namespace: &Namespace) -> Result<()> {
+        let groups = self.groups_of(namespace)?;
+        for id in self.place.stored(namespace)? {
+            if !groups.iter().any(|group| group.has(id)) {
+                self.doubts.add(format!(
+                    "shard {id} of {namespace}: files are here, and the meta store names no such shard, \
+                     or its group was deleted"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Databases that the place was made without.
+    fn left_out(&self, meta: &Meta) -> BTreeSet<String> {
+        let with_groups =
+            |policy: &RetentionPolicy| policy.groups.iter().any(|group| group.deleted_at.is_none());
+        let databases = meta.databases.iter().filter(|database| {
+            database.rps.iter().any(with_groups) && !self.place.holds(&database.name)
+        });
+        databases.map(|database| database.name.clone()).collect()
     }
 
     /// The shards of the groups that meet a window, in the order in which they win.
@@ -119,7 +208,7 @@ impl<P: Place> TsmSource<P> {
     /// One shard is open at a time.
     fn each_key(&self, scope: &Scope, mut each: impl FnMut(&[u8], FieldType)) -> Result<()> {
         for id in self.ids(&scope.namespace, scope.window)? {
-            if let Some(shard) = self.place.open(&scope.namespace, id)? {
+            if let Some(shard) = self.shard(&scope.namespace, id)? {
                 each_key_of(&shard, scope.window, &mut each)?;
             }
         }
@@ -181,8 +270,12 @@ impl<P: Place> Source for TsmSource<P> {
                 && named(&self.wanted.retention_policy, &namespace.retention_policy)
                 && (namespace.database != INTERNAL || self.wanted.database == INTERNAL)
         };
+        let left_out = self.left_out(&meta);
+        for database in left_out.iter().filter(|name| *name != INTERNAL) {
+            self.doubts.add(format!("database {database}: it is not in this backup"));
+        }
         let mut held: Vec<Held> = policies(&meta)
-            .filter(|(namespace, _)| wanted(namespace))
+            .filter(|(namespace, _)| wanted(namespace) && !left_out.contains(&namespace.database))
             .map(|(namespace, policy)| {
                 let settings = RpSettings {
                     duration: Some(policy.duration),
@@ -198,6 +291,7 @@ impl<P: Place> Source for TsmSource<P> {
     }
 
     fn plan(&self, scope: &Scope) -> Result<Vec<Partition>> {
+        self.note_strays(&scope.namespace)?;
         let windows = united(self.groups_of(&scope.namespace)?.iter().map(ShardGroup::window));
         let windows = windows.into_iter().filter_map(|window| window.intersect(scope.window));
         let partition = |window| Partition::new(&scope.namespace, window, None);
@@ -237,16 +331,29 @@ impl<P: Place> Source for TsmSource<P> {
         Ok(Some(self.groups_of(namespace)?.iter().map(ShardGroup::window).collect()))
     }
 
-    fn made(&self) -> Option<i64> {
-        self.place.made()
+    fn made(&self, wanted: &Namespace, window: Window) -> Option<Made> {
+        let meta = self.place.meta().ok()?;
+        let is = |wanted: &str, name: &str| wanted.is_empty() || wanted == name;
+        let inside = policies(&meta).filter(|(namespace, _)| {
+            is(&wanted.database, &namespace.database)
+                && is(&wanted.retention_policy, &namespace.retention_policy)
+        });
+        let mut made = Vec::new();
+        for (namespace, policy) in inside {
+            let meeting = |group: &&ShardGroup| group.window().intersect(window).is_some();
+            for shard in policy.groups.iter().filter(meeting).flat_map(|group| &group.shards) {
+                made.extend(self.place.made(Some((&namespace, shard.id))));
+            }
+        }
+        made.into_iter().min_by_key(|made| made.time).or_else(|| self.place.made(None))
     }
 
     fn unread(&self) -> Vec<String> {
-        self.place.unread()
+        self.place.unread().into_iter().chain(self.absent.lost()).collect()
     }
 
     fn doubts(&self) -> Vec<String> {
-        self.doubts.texts()
+        self.doubts.texts().into_iter().chain(self.absent.idle()).collect()
     }
 
     fn cuts_keys(&self) -> bool {
@@ -268,4 +375,10 @@ fn united(windows: impl Iterator<Item = Window>) -> Vec<Window> {
         }
     }
     united
+}
+
+/// Nanoseconds since 1970, by this machine's clock.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

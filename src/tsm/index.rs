@@ -13,7 +13,7 @@
 //! 64th key, from which a key is searched.
 
 use super::input::Input;
-use super::{Damage, Points, Span, block};
+use super::{Damage, Points, Span, block, split_key};
 use crate::value::FieldType;
 use crate::window::Window;
 use std::ops::Range;
@@ -36,6 +36,7 @@ pub struct Tsm<B> {
     blocks: u64,
     span: Span,
     unnamed: u64,
+    fieldless: Option<u64>,
 }
 
 /// A key of a TSM file and where its blocks are.
@@ -143,6 +144,7 @@ impl<B: AsRef<[u8]>> Tsm<B> {
             blocks: 0,
             span: Span { min: i64::MAX, max: i64::MIN },
             unnamed: 0,
+            fieldless: None,
         };
         tsm.check()?;
         Ok(tsm)
@@ -171,6 +173,12 @@ impl<B: AsRef<[u8]>> Tsm<B> {
     #[must_use]
     pub fn unnamed_bytes(&self) -> u64 {
         self.unnamed
+    }
+
+    /// Where the first key is that [`super::split_key`] cannot cut: no server writes such a one.
+    #[must_use]
+    pub fn fieldless(&self) -> Option<u64> {
+        self.fieldless
     }
 
     /// All keys.
@@ -264,6 +272,7 @@ impl<B: AsRef<[u8]>> Tsm<B> {
         let (mut marks, mut count, mut entries, mut span) = (Vec::new(), 0, 0, self.span);
         let mut keys = self.keys();
         let mut last: Option<&[u8]> = None;
+        let mut fieldless = None;
         loop {
             let place = self.index.end - keys.input.rest().len();
             let at = place as u64;
@@ -272,6 +281,9 @@ impl<B: AsRef<[u8]>> Tsm<B> {
                 return Err(Damage::new(at, "the keys of the index are not in order"));
             }
             last = Some(key.key);
+            if fieldless.is_none() && split_key(key.key).is_none() {
+                fieldless = Some(at);
+            }
             let of_key = check_entries(&key, at, &blocks)?;
             span = Span { min: span.min.min(of_key.span.min), max: span.max.max(of_key.span.max) };
             named += of_key.bytes;
@@ -287,6 +299,7 @@ impl<B: AsRef<[u8]>> Tsm<B> {
             return Err(Damage::new(at, "entries of the index name the same block"));
         }
         (self.marks, self.keys, self.blocks, self.span) = (marks, count, entries, span);
+        self.fieldless = fieldless;
         self.unnamed = blocks.end - blocks.start - named;
         Ok(())
     }

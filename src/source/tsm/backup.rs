@@ -5,19 +5,21 @@
 //! older      meta.NN  DATABASE.RP.SHARD.NN
 //! ```
 //!
-//! Of several portable backups the newest gives the meta store, and for each shard the newest that
-//! names it counts, as `influxd restore -portable` resolves them. Of the older form all numbers are
-//! taken, the greater winning.
+//! Of several portable backups the newest gives the meta store, and for each shard the newest counts
+//! that names it and whose file is there, as `influxd restore -portable` resolves them. Of the older form
+//! all numbers are taken as one, the greater winning file by file: a later number may hold nothing but
+//! what was deleted from the files of an earlier one.
 
-use super::packed::{self, Failure, Room, Salvage, Unpacked, not_whole};
+use super::packed::{Failure, Files, Room, Salvage, not_whole};
+use super::remarks::Remarks;
 use super::shard::{Shard, advised};
-use super::{Place, policies};
+use super::{Absence, Made, Place, policies};
 use crate::error::{Error, ErrorKind, Result};
-use crate::meta::backup::{self, Manifest};
+use crate::meta::backup::{self, Manifest, ShardFile};
 use crate::meta::{self, Meta};
 use crate::plan::Namespace;
 use crate::window::{format_time, parse_time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -32,13 +34,18 @@ pub struct Backup {
     root: PathBuf,
     meta: Arc<Meta>,
     /// The shards' files, those that win behind.
-    shards: BTreeMap<(Namespace, u64), Vec<Packed>>,
-    /// When the newest of them was begun, nanoseconds since 1970.
-    time: Option<i64>,
+    shards: Shards,
+    /// When the meta store was put aside.
+    time: Option<Made>,
+    /// Manifests say which shards there are.
+    manifest: bool,
     room: Room,
+    remarks: Arc<Remarks>,
     /// Damage is passed over and named.
     salvage: Option<Salvage>,
 }
+
+type Shards = BTreeMap<(Namespace, u64), Vec<Packed>>;
 
 /// The file of a shard.
 #[derive(Clone, Debug)]
@@ -46,6 +53,10 @@ struct Packed {
     path: PathBuf,
     /// Length of the tar, and that it is compressed.
     portable: Option<u64>,
+    /// When it was made.
+    time: Option<Made>,
+    /// The newer file in whose place it stands, which is lost.
+    instead_of: Option<PathBuf>,
 }
 
 impl Backup {
@@ -55,16 +66,17 @@ impl Backup {
     /// # Errors
     /// Where a part of it is missing, or damaged.
     pub fn open(root: &Path, room: Room, salvage: bool) -> Result<Option<Self>> {
-        let salvage = salvage.then(|| Salvage { torn: true, ..Salvage::default() });
+        let remarks: Arc<Remarks> = Arc::default();
+        let salvage = salvage.then(|| Salvage { torn: true, remarks: Arc::clone(&remarks) });
         let names = names(root)?;
         let manifests: Vec<&String> =
             names.iter().filter(|name| name.ends_with(".manifest")).collect();
         if !manifests.is_empty() {
-            return Self::portable(root, &manifests, room, salvage).map(Some);
+            return Self::portable(root, &manifests, room, remarks, salvage).map(Some);
         }
         let metas = names.iter().filter(|name| number_of(name, "meta").is_some());
         match metas.max_by_key(|name| number_of(name, "meta")) {
-            Some(meta) => Self::older(root, meta, &names, room, salvage).map(Some),
+            Some(meta) => Self::older(root, meta, &names, room, remarks, salvage).map(Some),
             None => Ok(None),
         }
     }
@@ -73,40 +85,28 @@ impl Backup {
         root: &Path,
         manifests: &[&String],
         room: Room,
+        remarks: Arc<Remarks>,
         salvage: Option<Salvage>,
     ) -> Result<Self> {
-        let mut shards: BTreeMap<(Namespace, u64), Vec<Packed>> = BTreeMap::new();
         let mut newest = None;
-        for name in manifests {
+        let mut resolved = Resolved::default();
+        for name in manifests.iter().rev() {
             let path = root.join(name);
             let manifest = Manifest::read(&read(&path)?).map_err(|damage| damage.in_file(&path))?;
-            for file in &manifest.files {
-                let (database, retention_policy) = (file.database.clone(), file.policy.clone());
-                let key = (Namespace { database, retention_policy }, file.shard);
-                let packed = Packed { path: root.join(&file.name), portable: Some(file.size) };
-                if !packed.path.is_file() {
-                    let error = missing(&path, &packed.path);
-                    let Some(salvage) = &salvage else { return Err(error) };
-                    salvage.remarks.add(error.to_string());
-                    continue;
-                }
-                shards.insert(key, vec![packed]);
-            }
-            newest = Some((name, manifest.meta));
+            let time = name.strip_suffix(".manifest").and_then(time_of).map(Made::begun);
+            resolved.add(&path, manifest.files, time);
+            newest.get_or_insert((manifest.meta, time));
         }
-        let Some((name, file)) = newest else {
+        for (error, _) in resolved.lost.into_values() {
+            let Some(salvage) = &salvage else { return Err(error) };
+            salvage.remarks.leave_out_file(error.to_string());
+        }
+        let Some((file, time)) = newest else {
             return Err(Error::location(root.display(), "there is no manifest"));
         };
-        let path = root.join(&file.name);
-        let bytes = backup::packet(&read(&path)?).map_err(|damage| damage.in_file(&path))?;
-        if bytes.len() as u64 != file.size {
-            let reason =
-                format!("the meta store has {} bytes, and {} are named", bytes.len(), file.size);
-            return Err(ErrorKind::Damaged { path, offset: 0, reason }.into());
-        }
-        let meta = meta::decode(&bytes).map_err(|damage| damage.in_file(&path))?;
-        let time = name.strip_suffix(".manifest").and_then(time_of);
-        Ok(Self { root: root.to_owned(), meta: Arc::new(meta), shards, time, room, salvage })
+        let meta = Arc::new(read_packet(root.join(&file.name), file.size)?);
+        let (root, shards) = (root.to_owned(), resolved.shards);
+        Ok(Self { root, meta, shards, time, manifest: true, room, remarks, salvage })
     }
 
     fn older(
@@ -114,48 +114,53 @@ impl Backup {
         meta: &str,
         names: &[String],
         room: Room,
+        remarks: Arc<Remarks>,
         salvage: Option<Salvage>,
     ) -> Result<Self> {
         let path = root.join(meta);
         let bytes = read(&path)?;
         let framed = backup::framed(&bytes).map_err(|damage| damage.in_file(&path))?;
         let meta = meta::decode(framed.meta).map_err(|damage| damage.in_file(&path))?;
-        let mut shards: BTreeMap<(Namespace, u64), Vec<Packed>> = BTreeMap::new();
-        for (namespace, policy) in policies(&meta) {
-            for shard in policy.groups.iter().flat_map(|group| &group.shards) {
-                let Namespace { database, retention_policy } = &namespace;
-                let prefix = format!("{database}.{retention_policy}.{:05}", shard.id);
-                let mut found: Vec<_> = names
-                    .iter()
-                    .filter_map(|name| Some((number_of(name, &prefix)?, root.join(name))))
-                    .collect();
-                found.sort_unstable();
-                let packed = found.into_iter().map(|(_, path)| Packed { path, portable: None });
-                let packed: Vec<_> = packed.collect();
-                if !packed.is_empty() {
-                    shards.insert((namespace.clone(), shard.id), packed);
-                }
+        let mut shards = Shards::new();
+        for (namespace, _) in policies(&meta) {
+            let Namespace { database, retention_policy } = &namespace;
+            let prefix = format!("{database}.{retention_policy}.");
+            let mut found: Vec<_> = names
+                .iter()
+                .filter_map(|name| {
+                    let (shard, number) = shard_of(name, &prefix)?;
+                    Some((shard, number, root.join(name)))
+                })
+                .collect();
+            found.sort_unstable();
+            for (shard, _, path) in found {
+                let time = changed(&path);
+                let packed = Packed { path, portable: None, time, instead_of: None };
+                shards.entry((namespace.clone(), shard)).or_default().push(packed);
             }
         }
-        let time = path.metadata().and_then(|file| file.modified()).ok().and_then(|time| {
-            let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
-            i64::try_from(since.as_nanos()).ok()
-        });
-        Ok(Self { root: root.to_owned(), meta: Arc::new(meta), shards, time, room, salvage })
+        let (time, meta, root) = (changed(&path), Arc::new(meta), root.to_owned());
+        Ok(Self { root, meta, shards, time, manifest: false, room, remarks, salvage })
     }
 
-    fn unpack(&self, packed: &Packed) -> Result<Shard> {
+    /// Adds the files of a tar.
+    fn unpack(&self, packed: &Packed, files: &mut Files<'_>) -> Result<()> {
         let path = &packed.path;
+        if let Some(newer) = &packed.instead_of {
+            self.remarks.add(format!(
+                "{}, which is not there: a part of the backup is lost, and the older {} stands in its \
+                 place",
+                newer.display(),
+                path.display()
+            ));
+        }
         let file = File::open(path).map_err(|error| Error::io(path, "open", error))?;
         let salvage = self.salvage.as_ref();
-        let unpacked = match packed.portable {
-            Some(_) => {
-                let tar = flate2::read::MultiGzDecoder::new(file);
-                packed::salvage(tar, path, &self.room, salvage)
-            }
-            None => packed::salvage(io::BufReader::new(file), path, &self.room, salvage),
+        let added = match packed.portable {
+            Some(_) => files.add(flate2::read::MultiGzDecoder::new(file), path, salvage),
+            None => files.add(io::BufReader::new(file), path, salvage),
         };
-        let Unpacked { shard, bytes } = unpacked.map_err(|failure| match failure {
+        let bytes = added.map_err(|failure| match failure {
             Failure::Tar(problem) => advised(not_whole(path, &problem)),
             Failure::Other(error) => error,
         })?;
@@ -163,19 +168,81 @@ impl Backup {
             && size != bytes
         {
             let reason = format!("the tar has {bytes} bytes, and the manifest says {size}");
-            let error = Error::from(ErrorKind::Damaged { path: path.clone(), offset: 0, reason });
+            let offset = size.min(bytes);
+            let error = Error::from(ErrorKind::Damaged { path: path.clone(), offset, reason });
             match salvage {
                 Some(salvage) => salvage.remarks.add(error.to_string()),
                 None => return Err(advised(error)),
             }
         }
-        Ok(shard)
+        Ok(())
     }
+
+    /// When all of it was made, where that is one time.
+    fn one_time(&self) -> Option<i64> {
+        let mut times = self.shards.values().flatten().map(|packed| packed.time).chain([self.time]);
+        let first = times.next().flatten().filter(|made| made.exact)?;
+        times.all(|time| time == Some(first)).then_some(first.time)
+    }
+}
+
+/// Which file of several portable backups counts for each shard.
+#[derive(Default)]
+struct Resolved {
+    shards: Shards,
+    /// Shards of which no file is there yet: the error, and the newest file that is lost.
+    lost: BTreeMap<(Namespace, u64), (Error, PathBuf)>,
+}
+
+impl Resolved {
+    /// Adds the files of a manifest that is older than all before.
+    fn add(&mut self, manifest: &Path, files: Vec<ShardFile>, time: Option<Made>) {
+        let root = manifest.parent().unwrap_or(Path::new(""));
+        for ShardFile { database, policy: retention_policy, shard, name, size } in files {
+            let key = (Namespace { database, retention_policy }, shard);
+            if self.shards.contains_key(&key) {
+                continue;
+            }
+            let path = root.join(name);
+            if path.is_file() {
+                let instead_of = self.lost.remove(&key).map(|(_, newer)| newer);
+                let packed = Packed { path, portable: Some(size), time, instead_of };
+                self.shards.insert(key, vec![packed]);
+            } else {
+                self.lost.entry(key).or_insert_with(|| (missing(manifest, &path), path));
+            }
+        }
+    }
+}
+
+/// Reads the meta store of a portable backup.
+fn read_packet(path: PathBuf, size: u64) -> Result<Meta> {
+    let bytes = backup::packet(&read(&path)?).map_err(|damage| damage.in_file(&path))?;
+    if bytes.len() as u64 != size {
+        let reason = format!("the meta store has {} bytes, and {size} are named", bytes.len());
+        return Err(ErrorKind::Damaged { path, offset: 0, reason }.into());
+    }
+    meta::decode(&bytes).map_err(|damage| damage.in_file(&path))
+}
+
+/// When a file was last changed: it holds nothing newer, however often it was copied since.
+fn changed(path: &Path) -> Option<Made> {
+    let time = path.metadata().and_then(|file| file.modified()).ok()?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Made { time: i64::try_from(since.as_nanos()).ok()?, exact: false })
+}
+
+/// Shard and NN of `PREFIXSHARD.NN`.
+fn shard_of(name: &str, prefix: &str) -> Option<(u64, u32)> {
+    let (shard, _) = name.strip_prefix(prefix)?.split_once('.')?;
+    let number = number_of(name, &format!("{prefix}{shard}"))?;
+    let digits = shard.len() >= 5 && shard.bytes().all(|byte| byte.is_ascii_digit());
+    Some((digits.then(|| shard.parse().ok())??, number))
 }
 
 impl Place for Backup {
     fn name(&self) -> String {
-        match self.time {
+        match self.one_time() {
             Some(time) => format!("backup {} of {}", self.root.display(), format_time(time)),
             None => format!("backup {}", self.root.display()),
         }
@@ -185,23 +252,39 @@ impl Place for Backup {
         Ok(Arc::clone(&self.meta))
     }
 
-    fn made(&self) -> Option<i64> {
-        self.time
+    fn made(&self, shard: Option<(&Namespace, u64)>) -> Option<Made> {
+        let Some((namespace, shard)) = shard else { return self.time };
+        let packed = self.shards.get(&(namespace.clone(), shard))?;
+        let times = packed.iter().filter_map(|packed| packed.time);
+        // The meta store of the older form is put aside before its shards, and may be copied later.
+        times.chain(self.time.filter(|made| !made.exact)).min_by_key(|made| made.time)
     }
 
     fn unread(&self) -> Vec<String> {
-        self.salvage.as_ref().map_or_else(Vec::new, |salvage| salvage.remarks.texts())
+        self.remarks.texts()
+    }
+
+    fn absence(&self) -> Absence {
+        if self.manifest { Absence::Told } else { Absence::Untold }
+    }
+
+    /// A backup may be limited to a database, and has the meta store of all of them.
+    fn holds(&self, database: &str) -> bool {
+        self.shards.keys().any(|(namespace, _)| namespace.database == database)
+    }
+
+    fn stored(&self, namespace: &Namespace) -> Result<BTreeSet<u64>> {
+        let of = self.shards.keys().filter(|(of, _)| of == namespace);
+        Ok(of.map(|(_, shard)| *shard).collect())
     }
 
     fn open(&self, namespace: &Namespace, shard: u64) -> Result<Option<Arc<Shard>>> {
         let Some(packed) = self.shards.get(&(namespace.clone(), shard)) else { return Ok(None) };
-        let mut all = Shard::default();
+        let mut files = Files::new(&self.room);
         for one in packed {
-            all.files.extend(self.unpack(one)?.files);
+            self.unpack(one, &mut files)?;
         }
-        // The same file may be in several backups of the older form.
-        all.files.sort_by(|one, other| one.name().cmp(other.name()));
-        Ok(Some(Arc::new(all)))
+        files.shard(self.salvage.as_ref()).map(|shard| Some(Arc::new(shard)))
     }
 }
 

@@ -48,6 +48,7 @@ impl<'a> Found<'a> {
 #[derive(Debug)]
 struct InFile<'a> {
     file: &'a StoredFile,
+    key: &'a [u8],
     field_type: FieldType,
     entries: Vec<Entry>,
     hidden: Vec<Span>,
@@ -179,7 +180,8 @@ impl<'a> InFile<'a> {
         };
         let entries: Vec<Entry> = key.meeting(window).filter(|entry| !is_hidden(entry)).collect();
         let field_type = key.field_type;
-        (!entries.is_empty()).then_some(Self { file, field_type, entries, hidden, at: 0 })
+        let key = key.key;
+        (!entries.is_empty()).then_some(Self { file, key, field_type, entries, hidden, at: 0 })
     }
 }
 
@@ -211,7 +213,7 @@ impl InFile<'_> {
                 break;
             }
             if entry.span.meets(stretch) {
-                self.file.append(*entry, &mut points)?;
+                self.file.append(self.key, *entry, &mut points)?;
                 if points.len() > POINTS_MAX {
                     let reason = format!(
                         "more than {POINTS_MAX} points of one field in blocks that overlap in time"

@@ -15,6 +15,7 @@ use crate::error::{Damage, Error, ErrorKind, Result};
 use crate::mapped::Bytes;
 use crate::meta::{self, Meta};
 use crate::plan::Namespace;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -164,6 +165,12 @@ impl Directory {
                 Some(files) if list(&data, "tsm")? == before => {
                     self.remark_bad(&data)?;
                     let none = !data.exists() && !wal.exists();
+                    if !none && !data.exists() {
+                        self.unread.add(format!(
+                            "{}: the log of the shard is here, and the directory of its files is not",
+                            data.display()
+                        ));
+                    }
                     return Ok((!none).then_some(Shard { files, log }));
                 }
                 _ => thread::sleep(Duration::from_millis(20)),
@@ -183,7 +190,7 @@ impl Directory {
             let Some(file) = open(path)? else { return Ok(None) };
             match self.file(path, &file) {
                 Err(error) if self.options.salvage => {
-                    self.unread.add(format!("{error}: the file is left out"));
+                    self.unread.leave_out_file(format!("{error}: the file is left out"));
                 }
                 opened => files.push(opened?),
             }
@@ -238,12 +245,13 @@ impl Directory {
             let replayed = log.replay(&bytes, self.options.salvage, self.options.log_max);
             let (end, skipped) = replayed.map_err(|damage| advised(damage.in_file(path)))?;
             if skipped.places > 0 {
-                self.unread.add(format!(
+                let text = format!(
                     "{}: {} bytes in {} places of the log cannot be read",
                     path.display(),
                     skipped.bytes,
                     skipped.places
-                ));
+                );
+                self.unread.leave_out_bytes(text, skipped.bytes);
             }
             return match end {
                 End::Whole => Ok(()),
@@ -252,10 +260,11 @@ impl Directory {
                 // acknowledged yet.
                 End::Incomplete(..) if newest && grows => Ok(()),
                 End::Incomplete(offset, length) if self.options.salvage => {
-                    self.unread.add(format!(
+                    let text = format!(
                         "{}, byte {offset}: the last entry of the log is cut short, {length} bytes",
                         path.display()
-                    ));
+                    );
+                    self.unread.leave_out_bytes(text, length);
                     Ok(())
                 }
                 End::Incomplete(offset, length) => {
@@ -323,6 +332,21 @@ impl Place for Directory {
     fn unread(&self) -> Vec<String> {
         self.unread.texts()
     }
+
+    fn stored(&self, namespace: &Namespace) -> Result<BTreeSet<u64>> {
+        let Namespace { database, retention_policy } = namespace;
+        let mut stored = BTreeSet::new();
+        for root in [&self.layout.data, &self.layout.wal] {
+            let policy = root.join(database).join(retention_policy);
+            let extension = if *root == self.layout.data { "tsm" } else { "wal" };
+            for shard in numbered(&policy)? {
+                if !list(&policy.join(shard.to_string()), extension)?.is_empty() {
+                    stored.insert(shard);
+                }
+            }
+        }
+        Ok(stored)
+    }
 }
 
 /// Reads the meta store in the directory of `meta.db`.
@@ -349,6 +373,20 @@ fn open(path: &Path) -> Result<Option<File>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(path, "open", error)),
     }
+}
+
+/// The directories below one that have a number for a name.
+fn numbered(directory: &Path) -> Result<Vec<u64>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io(directory, "list", error)),
+    };
+    let number = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry.map_err(|error| Error::io(directory, "list", error))?;
+        Ok(entry.file_name().to_str().and_then(|name| name.parse().ok()))
+    };
+    entries.map(number).filter_map(Result::transpose).collect()
 }
 
 /// The files of a directory with an extension, sorted by name: the order in which TSM files win.

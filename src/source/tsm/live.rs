@@ -3,10 +3,11 @@
 //! Each shard is fetched when it is opened, whole and as it is then: every write that was acknowledged
 //! before is in it. A reply that is not whole is asked for again.
 
-use super::Place;
 use super::packed::{self, Failure, Room, Salvage};
 use super::shard::Shard;
+use super::{Absence, Place};
 use crate::error::{Error, ErrorKind, Result};
+use crate::http::Attempts;
 use crate::meta::{self, Meta, backup};
 use crate::plan::Namespace;
 use crate::snapshot::{Port, ShardName};
@@ -43,20 +44,24 @@ impl Live {
     }
 
     fn fetch(&self, shard: ShardName<'_>) -> Result<Option<Shard>> {
-        let mut last = None;
-        for _ in 0..TRIES {
+        let mut attempts = Attempts::new(self.port.retry());
+        loop {
             let Some(reply) = self.port.shard(shard)? else { return Ok(None) };
             match packed::salvage(reply, &self.label(shard), &self.room, self.salvage.as_ref()) {
                 Ok(unpacked) => return Ok(Some(unpacked.shard)),
                 Err(Failure::Other(error)) => return Err(error),
-                Err(Failure::Tar(problem)) => last = Some(problem),
+                Err(Failure::Tar(problem)) => {
+                    // A server that is short of memory or at work needs time more than questions.
+                    if attempts.made() >= TRIES || !attempts.wait(None) {
+                        return Err(self.not_whole(shard, &problem, attempts.made()));
+                    }
+                }
             }
         }
-        Err(self.not_whole(shard, last))
     }
 
-    fn not_whole(&self, shard: ShardName<'_>, problem: Option<Problem>) -> Error {
-        let reason = problem.map_or_else(String::new, |problem| problem.to_string());
+    fn not_whole(&self, shard: ShardName<'_>, problem: &Problem, tries: u32) -> Error {
+        let reason = format!("{problem} ({tries} tries)");
         let (server, query) = (self.port.name(), format!("shard {}", shard.id));
         Error::from(ErrorKind::Reply { server, query, reason }).with_next(
             "the server's log says why it stopped; read the server by influxdb:// in its place",
@@ -81,6 +86,10 @@ impl Place for Live {
 
     fn unread(&self) -> Vec<String> {
         self.salvage.as_ref().map_or_else(Vec::new, |salvage| salvage.remarks.texts())
+    }
+
+    fn absence(&self) -> Absence {
+        Absence::Sure
     }
 
     fn open(&self, namespace: &Namespace, shard: u64) -> Result<Option<Arc<Shard>>> {

@@ -3,9 +3,10 @@
 //! Entries are followed in the order of writing. A deletion takes away only what the log had before
 //! it: what it took from TSM files stands in their tombstones.
 
+use super::shard::NO_FIELD;
 use crate::error::Damage;
 use crate::tsm::wal::{Deletes, Item, Segment, Writes};
-use crate::tsm::{Points, Span, Values};
+use crate::tsm::{Points, Span, Values, split_key};
 use crate::value::Value;
 use std::collections::HashMap;
 
@@ -65,7 +66,14 @@ impl Log {
             let before = segment.offset();
             match segment.next_item() {
                 Ok(None) => return Ok((End::Whole, skipped)),
-                Ok(Some(Item::Write(writes))) => self.write(writes),
+                Ok(Some(Item::Write(writes))) => {
+                    let whole = self.write(writes);
+                    if !whole && !salvage {
+                        return Err(Damage::new(before, NO_FIELD));
+                    } else if !whole {
+                        skipped.add(segment.offset() - before);
+                    }
+                }
                 Ok(Some(Item::Delete(deletes))) => self.delete(deletes),
                 Ok(Some(Item::Zeros { offset, length })) => {
                     if !salvage {
@@ -107,8 +115,14 @@ impl Log {
         }
     }
 
-    fn write(&mut self, writes: Writes<'_>) {
+    /// False where a key names no field, and was passed over.
+    fn write(&mut self, writes: Writes<'_>) -> bool {
+        let mut whole = true;
         for written in writes {
+            if split_key(written.key).is_none() {
+                whole = false;
+                continue;
+            }
             let at = self.place(written.key);
             let points = &mut self.keys[at].1;
             if points.last().is_none_or(|last| last.values.field_type() != written.field_type) {
@@ -122,6 +136,7 @@ impl Log {
                 push(&mut points.values, value, &mut self.bytes);
             }
         }
+        whole
     }
 
     fn place(&mut self, key: &[u8]) -> usize {

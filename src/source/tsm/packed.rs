@@ -68,63 +68,129 @@ pub(super) fn salvage(
     room: &Room,
     salvage: Option<&Salvage>,
 ) -> Result<Unpacked, Failure> {
-    let remark = |text: String| salvage.map(|salvage| salvage.remarks.add(text)).is_some();
-    let torn = salvage.filter(|salvage| salvage.torn);
-    // A file that is not whole, or whose tombstone is not, by its stem.
-    let mut cut = None;
-    let mut files: BTreeMap<String, (Option<Bytes>, Option<Bytes>)> = BTreeMap::new();
-    let (mut left, mut failed) = (room.memory, None);
-    let read = tarball::read(input, |name, size, body| {
-        let Some((stem, tombstone)) = part_of(name) else { return Ok(()) };
-        match take(body, size, &mut left, &room.spill) {
-            Ok(bytes) if torn.is_some() && bytes.as_ref().len() as u64 != size => {
-                cut = Some(stem.to_owned());
-                Ok(())
+    let mut files = Files::new(room);
+    let bytes = files.add(input, from, salvage)?;
+    let shard = files.shard(salvage).map_err(Failure::Other)?;
+    Ok(Unpacked { shard, bytes })
+}
+
+/// A file of a tar, with what names it in messages.
+type Raw = Option<(PathBuf, Bytes)>;
+
+/// The files of a shard, out of one tar or of several that follow each other, by their stems: a
+/// tombstone may stand in another tar than its TSM file.
+#[derive(Debug)]
+pub(super) struct Files<'a> {
+    room: &'a Room,
+    /// Bytes of memory that are left.
+    left: usize,
+    files: BTreeMap<String, (Raw, Raw)>,
+}
+
+impl<'a> Files<'a> {
+    /// None yet.
+    pub(super) fn new(room: &'a Room) -> Self {
+        Self { room, left: room.memory, files: BTreeMap::new() }
+    }
+
+    /// Takes the files out of a tar, in place of those of the same names that were there. Gives its
+    /// length; `None` where it is not whole and that is passed over.
+    pub(super) fn add(
+        &mut self,
+        input: impl Read,
+        from: &Path,
+        salvage: Option<&Salvage>,
+    ) -> Result<Option<u64>, Failure> {
+        let torn = salvage.filter(|salvage| salvage.torn);
+        // A file that is not whole, or whose tombstone is not, by its stem.
+        let (mut cut, mut failed) = (None, None);
+        let read = tarball::read(input, |name, size, body| {
+            let Some((stem, tombstone)) = part_of(name) else { return Ok(()) };
+            match take(body, size, &mut self.left, &self.room.spill) {
+                Ok(bytes) if torn.is_some() && bytes.as_ref().len() as u64 != size => {
+                    cut = Some(stem.to_owned());
+                    Ok(())
+                }
+                Ok(bytes) => {
+                    let file = self.files.entry(stem.to_owned()).or_default();
+                    let part = if tombstone { &mut file.1 } else { &mut file.0 };
+                    *part = Some((named(from, stem, tombstone), bytes));
+                    Ok(())
+                }
+                Err(Failure::Tar(problem)) => {
+                    cut = Some(stem.to_owned());
+                    Err(problem)
+                }
+                Err(Failure::Other(error)) => {
+                    failed = Some(error);
+                    Err(Problem::Read(0, io::Error::other("it cannot be held")))
+                }
             }
-            Ok(bytes) => {
-                let file = files.entry(stem.to_owned()).or_default();
-                *(if tombstone { &mut file.1 } else { &mut file.0 }) = Some(bytes);
-                Ok(())
+        });
+        match (read, failed, torn) {
+            (_, Some(error), _) => Err(Failure::Other(error)),
+            (Ok(bytes), None, _) => Ok(Some(bytes)),
+            (Err(problem), None, None) => Err(Failure::Tar(problem)),
+            (Err(problem), None, Some(salvage)) => {
+                self.pass_over(from, &problem, cut, salvage);
+                Ok(None)
             }
-            Err(Failure::Tar(problem)) => {
-                cut = Some(stem.to_owned());
-                Err(problem)
-            }
-            Err(Failure::Other(error)) => {
-                failed = Some(error);
-                Err(Problem::Read(io::Error::other("it cannot be held")))
-            }
-        }
-    });
-    let bytes = match (read, failed) {
-        (_, Some(error)) => return Err(Failure::Other(error)),
-        (Err(problem), None) if torn.is_some() => {
-            if let Some(stem) = &cut {
-                // Without what was deleted from it, a file would show it again.
-                files.remove(stem);
-            }
-            let stem = cut.map_or_else(String::new, |stem| format!("{stem} and "));
-            let error = not_whole(from, &problem);
-            remark(format!("{error}: {stem}all that stood behind is left out"));
-            None
-        }
-        (Err(problem), None) => return Err(Failure::Tar(problem)),
-        (Ok(bytes), None) => Some(bytes),
-    };
-    let mut shard = Shard::default();
-    // By name: the order in which they win.
-    for (stem, (tsm, tombstone)) in files {
-        let path = |extension: &str| PathBuf::from(format!("{}:{stem}{extension}", from.display()));
-        let Some(tsm) = tsm else { continue };
-        let tombstone = tombstone.map(|bytes| (path(".tombstone"), bytes));
-        let remarks = salvage.map(|salvage| Arc::clone(&salvage.remarks));
-        match StoredFile::open(path(".tsm"), tsm, tombstone, remarks) {
-            Ok(file) => shard.files.push(file),
-            Err(error) if remark(format!("{error}: the file is left out")) => {}
-            Err(error) => return Err(Failure::Other(advised(error))),
         }
     }
-    Ok(Unpacked { shard, bytes })
+
+    /// Leaves out what a tar that is not whole has a part of.
+    fn pass_over(
+        &mut self,
+        from: &Path,
+        problem: &Problem,
+        cut: Option<String>,
+        salvage: &Salvage,
+    ) {
+        if let Some(stem) = &cut {
+            // Without what was deleted from it, a file would show it again.
+            self.files.remove(stem);
+        }
+        let stem = cut.map_or_else(String::new, |stem| format!("{stem} and "));
+        let error = not_whole(from, problem);
+        salvage.remarks.leave_out_file(format!("{error}: {stem}all that stood behind is left out"));
+    }
+
+    /// Opens them.
+    pub(super) fn shard(self, salvage: Option<&Salvage>) -> Result<Shard> {
+        let mut shard = Shard::default();
+        // By name: the order in which they win.
+        for (tsm, tombstone) in self.files.into_values() {
+            let remarks = salvage.map(|salvage| Arc::clone(&salvage.remarks));
+            match (opened(tsm, tombstone, remarks), salvage) {
+                (Ok(file), _) => shard.files.extend(file),
+                (Err(error), Some(salvage)) => {
+                    salvage.remarks.leave_out_file(format!("{error}: the file is left out"));
+                }
+                (Err(error), None) => return Err(advised(error)),
+            }
+        }
+        Ok(shard)
+    }
+}
+
+fn opened(tsm: Raw, tombstone: Raw, remarks: Option<Arc<Remarks>>) -> Result<Option<StoredFile>> {
+    match (tsm, tombstone) {
+        (Some((path, bytes)), tombstone) => {
+            StoredFile::open(path, bytes, tombstone, remarks).map(Some)
+        }
+        (None, Some((path, _))) => {
+            let reason = "what was deleted is here without the TSM file that it was deleted from: a \
+                          part of the backup is lost";
+            Err(ErrorKind::Damaged { path, offset: 0, reason: reason.into() }.into())
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// What names a file of a tar.
+fn named(from: &Path, stem: &str, tombstone: bool) -> PathBuf {
+    let extension = if tombstone { "tombstone" } else { "tsm" };
+    PathBuf::from(format!("{}:{stem}.{extension}", from.display()))
 }
 
 /// The name of a TSM file without its extension, and whether this is its tombstone. Other files, an
@@ -143,7 +209,7 @@ fn take(
     left: &mut usize,
     place: &spill::Place,
 ) -> Result<Bytes, Failure> {
-    let tar = |error| Failure::Tar(Problem::Read(error));
+    let tar = |error| Failure::Tar(Problem::Read(0, error));
     if let Ok(size) = usize::try_from(size)
         && size <= *left
     {
@@ -166,10 +232,12 @@ fn take(
 
 /// The error of a tar on disk that is not whole.
 pub(super) fn not_whole(path: &Path, problem: &Problem) -> Error {
-    let (offset, reason) = match problem {
+    let (offset, what) = match problem {
         Problem::Cut(offset, what) => (*offset, format!("the tar is cut short: {what}")),
         Problem::Damaged(offset, what) => (*offset, format!("the tar is damaged: {what}")),
-        Problem::Read(error) => (0, error.to_string()),
+        Problem::Read(offset, error) => (*offset, error.to_string()),
     };
+    let packed = path.extension().is_some_and(|extension| extension == "gz");
+    let reason = if packed { format!("{what} (counted in the tar, decompressed)") } else { what };
     ErrorKind::Damaged { path: path.to_owned(), offset, reason }.into()
 }

@@ -8,7 +8,7 @@
 use super::column::{Cells, Found, Pool, Stored};
 use super::log::Logged;
 use super::remarks::Remarks;
-use super::shard::{Shard, StoredFile};
+use super::shard::{NO_FIELD, Shard, StoredFile};
 use crate::block::Block;
 use crate::block::build::Builder;
 use crate::digest::cell::{SeriesHash, SeriesHasher};
@@ -277,11 +277,10 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The error of a key that no server writes.
+/// The error of a key that no server writes: possible only where a file changed since it was opened.
 fn no_field(found: &Found<'_>) -> Error {
-    let reason = "a key names no field: it has no `#!~#`";
     match found {
-        Found::File(file, _) => file.damaged(Damage::new(0, reason)),
-        Found::Log(_) => Error::location("the write-ahead log", reason),
+        Found::File(file, _) => file.damaged(Damage::new(0, NO_FIELD)),
+        Found::Log(_) => Error::location("the write-ahead log", NO_FIELD),
     }
 }

@@ -14,6 +14,9 @@ use crate::tsm::tombstone::Tombstones;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// What is wrong with a key that no server writes.
+pub(super) const NO_FIELD: &str = "a key names no field: it has no `#!~#`";
+
 /// A TSM file without what was deleted from it.
 #[derive(Debug)]
 pub struct StoredFile {
@@ -48,6 +51,9 @@ impl StoredFile {
         salvage: Option<Arc<Remarks>>,
     ) -> Result<Self> {
         let tsm = Tsm::open(bytes).map_err(|damage| damage.in_file(&path))?;
+        if let Some(offset) = tsm.fieldless() {
+            return Err(Damage::new(offset, NO_FIELD).in_file(&path));
+        }
         let tombstones = match tombstones {
             Some((path, bytes)) => {
                 Tombstones::collect(bytes.as_ref()).map_err(|damage| damage.in_file(path))?
@@ -64,12 +70,13 @@ impl StoredFile {
         path.rsplit(['/', ':']).next().unwrap_or_default()
     }
 
-    /// Appends the points of a block, or passes over it where that is wanted.
-    pub(super) fn append(&self, entry: Entry, points: &mut Points) -> Result<()> {
+    /// Appends the points of a block of a key, or passes over it where that is wanted.
+    pub(super) fn append(&self, key: &[u8], entry: Entry, points: &mut Points) -> Result<()> {
         match (self.tsm.append(entry, points), &self.salvage) {
             (Ok(()), _) => Ok(()),
             (Err(damage), Some(remarks)) => {
-                remarks.add(format!("{}: a block is left out", self.damaged(damage)));
+                let text = format!("{}: a block is left out", self.damaged(damage));
+                remarks.leave_out_block(text, key, entry);
                 Ok(())
             }
             (Err(damage), None) => Err(advised(self.damaged(damage))),
