@@ -195,6 +195,22 @@ fn a_value_that_changes_while_an_empty_destination_is_filled_arrives() {
     assert_eq!(outcome.verified.counts.matched, 1);
 }
 
+#[test]
+fn a_value_that_is_overwritten_while_it_is_sent_follows_into_an_hour_that_was_held_in_part() {
+    // What is compared, told apart and sent is the old value.
+    let source =
+        scripted(|reading| vec![(1, 1.0), (2, if reading < 3 { 2.0 } else { 9.0 }), (3, 3.0)]);
+    let sink = Arc::new(Memory::default());
+    // One value is another one there from the beginning: nobody here may touch it.
+    sink.0.lock().unwrap().extend([(1, 1.0), (3, 7.0)]);
+    let stored = Arc::clone(&sink);
+    let reader = scripted(move |_| stored.0.lock().unwrap().clone());
+    let outcome = copy_to(&source, &reader, &*sink, true);
+    let sent: Vec<(i64, f64)> = sink.0.lock().unwrap()[2..].to_vec();
+    assert_eq!(sent, [(2, 2.0), (2, 9.0)]);
+    assert_eq!((outcome.verified.counts.matched, outcome.verified.counts.changed()), (2, 1));
+}
+
 /// Stores everything but the row at time 1, which it refuses each time.
 #[derive(Default)]
 struct Picky {

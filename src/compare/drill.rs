@@ -228,8 +228,8 @@ impl<'a> Drill<'a> {
                 return;
             }
             Some(held) => {
-                if options.note_changed {
-                    findings.missing.changed.insert(key);
+                if options.note_changed.holds(cell.place, key) {
+                    findings.missing.changed.insert(key, held.hash);
                 }
                 if held.value.value().field_type() == cell.value.field_type() {
                     counts.value_changed += 1;

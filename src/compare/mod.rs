@@ -20,7 +20,7 @@ pub use self::sums::Proven;
 
 use self::drill::{Drill, groups};
 use self::timeline::Timeline;
-use crate::digest::cell::{KeyHash, SeriesHash};
+use crate::digest::cell::{KeyHash, SeriesHash, ValueHash};
 use crate::digest::node::Node;
 use crate::digest::set::{self, BothSides, Builder, DigestSet, HashRange, Leaf, Place};
 use crate::error::Result;
@@ -31,7 +31,7 @@ use crate::spill;
 use crate::types::TypeTable;
 use crate::value::Value;
 use crate::window::{HOUR, Window};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -68,8 +68,39 @@ pub struct Options {
     pub observer: Option<Arc<dyn Observe>>,
     /// Note which cells the destination lacks, and not only how many.
     pub note_missing: bool,
-    /// Note which cells the destination holds with another value.
-    pub note_changed: bool,
+    /// Which cells to note where the destination holds them with another value.
+    pub note_changed: Note,
+}
+
+/// Cells that are to be noted.
+#[derive(Clone, Debug, Default)]
+pub enum Note {
+    /// None.
+    #[default]
+    Nothing,
+    /// All.
+    Everything,
+    /// These.
+    Only(Arc<Cells>),
+}
+
+/// Some cells: all of some places, and single ones.
+#[derive(Clone, Debug, Default)]
+pub struct Cells {
+    /// Places of which every cell is meant.
+    pub places: HashSet<Place>,
+    /// Cells of other places.
+    pub cells: HashSet<KeyHash>,
+}
+
+impl Note {
+    fn holds(&self, place: Place, cell: KeyHash) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Only(some) => some.places.contains(&place) || some.cells.contains(&cell),
+        }
+    }
 }
 
 impl Options {
@@ -90,7 +121,7 @@ impl Options {
             drill_extra: false,
             observer: None,
             note_missing: false,
-            note_changed: false,
+            note_changed: Note::Nothing,
         }
     }
 }
@@ -317,8 +348,9 @@ pub struct Missing {
     pub partial: HashSet<Place>,
     /// Cells that it lacks in `partial` places.
     pub cells: HashSet<KeyHash>,
-    /// Cells that it holds with another value or type in `partial` places.
-    pub changed: HashSet<KeyHash>,
+    /// Cells that it holds with another value or type in `partial` places, as far as they are noted, and
+    /// what it holds.
+    pub changed: HashMap<KeyHash, ValueHash>,
 }
 
 /// What comparing one unit found.
@@ -624,7 +656,7 @@ impl Findings {
     fn hidden_place(&mut self, place: &BothSides<'_>, options: &Options) {
         let (source, destination) = (place.source_node().cells, place.destination_node().cells);
         self.counts.unprovable += source.max(destination);
-        let sendable = destination == 0 || options.note_changed;
+        let sendable = destination == 0 || matches!(options.note_changed, Note::Everything);
         if options.note_missing && source > 0 && sendable {
             self.missing.unprovable.insert(place.place);
         }

@@ -1,8 +1,10 @@
 //! `copy`: compare, send what the destination lacks, compare again.
 //!
 //! What the destination holds with another value is a *conflict*: a client may have overwritten it
-//! on both sides since it was read, so it is listed and left unless the operator forces it. What is
-//! at the destination only is counted and does no harm. An acknowledged write is no proof: only the
+//! on both sides since it was read, so it is listed and left unless the operator forces it. Where the
+//! client's newer value came to the destination just before the older one that was read, the source
+//! holds the newer one and it is sent again ([`Copy::look_again`]). What is at the destination only is
+//! counted and does no harm. An acknowledged write is no proof: only the
 //! second comparison is, and only until the destination restarts: it may lose then what it had
 //! acknowledged, so that the units proven before are looked at again.
 
@@ -14,8 +16,8 @@ use self::aside::Aside;
 pub use self::aside::SUSPECT;
 use self::ledger::{Ledger, Proven};
 use self::sender::Sender;
-use crate::compare::{self, Digest, Findings, Missing, Sides, Unit};
-use crate::digest::cell::KeyHash;
+use crate::compare::{self, Cells, Digest, Findings, Missing, Note, Sides, Unit};
+use crate::digest::cell::{KeyHash, ValueHash};
 use crate::digest::set::{self, DigestSet, Leaf, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{self, Done, Journal};
@@ -30,7 +32,7 @@ use crate::verify;
 use std::collections::{HashMap, HashSet};
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Pauses before a destination that lacks what it acknowledged is read again.
@@ -39,6 +41,14 @@ const READ_AGAIN: [Duration; 3] =
 
 /// How often a unit is compared and sent again while its source moves.
 const ROUNDS_MAX: u32 = 3;
+/// How often cells are sent again that a client overwrote while they were sent.
+const OVERTAKEN_MAX: u32 = 20;
+/// A client that writes to the destination first has reached the source, too, after this time.
+const SETTLED: Duration = Duration::from_millis(100);
+/// Pauses between looks at cells that differ although they were sent: on which the client is writing
+/// now, that changes.
+const LOOKS: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
 /// How often a unit is sent again because the destination restarted.
 const RESTARTS_MAX: u32 = 20;
 
@@ -210,9 +220,12 @@ pub fn run(
 /// What was done to one unit so far.
 #[derive(Default)]
 struct Filled {
-    /// Places that were empty and are filled by this copy: whatever stands there, it wrote. Beyond
-    /// a limit they are not kept: a value that changes there meanwhile is then a conflict.
-    places: HashSet<Place>,
+    /// What the destination lacked and this copy sent, where the source takes writes: places that were
+    /// empty, and cells of others. Beyond a limit they are not kept: a value that changes there
+    /// meanwhile is then a conflict.
+    own: Arc<Cells>,
+    /// Cells of these that the destination holds with a value that the source does not hold any more.
+    overtaken: Arc<Cells>,
     /// Cells that were not acknowledged.
     aside: Aside,
     /// The source changed since it was sent.
@@ -237,6 +250,8 @@ struct Judged {
     left: u64,
     /// Cells during which the destination died and which it lacks, or holds with another value.
     suspects: HashSet<KeyHash>,
+    /// Cells that this copy sent and that differ, with what the destination holds.
+    changed: HashMap<KeyHash, ValueHash>,
     /// The destination lacks something that was sent.
     lacks: bool,
     /// Something is to be sent, or was.
@@ -369,12 +384,11 @@ impl Copy<'_> {
             (theirs, judged) = self.read_back(&ours, unit, &sent)?;
             let restarted = judged.lacks && sink.epoch() != before && restarts < RESTARTS_MAX;
             if self.options.live {
-                let before = ours.set.total();
-                ours = self.digest(Stage::Verify, self.source, &unit.source, unit)?;
-                sent.moving = before != ours.set.total();
-                judged = self.judge(&ours, &theirs, unit, &sent)?;
+                judged = self.look_again(&mut ours, &mut theirs, unit, &mut sent)?;
             }
-            let again = self.options.live && rounds < ROUNDS_MAX;
+            let overtaken = self.options.server && !sent.overtaken.cells.is_empty();
+            let rounds_max = if overtaken { OVERTAKEN_MAX } else { ROUNDS_MAX };
+            let again = self.options.live && rounds < rounds_max;
             if !judged.wants || !(restarted || again) {
                 break;
             }
@@ -394,6 +408,53 @@ impl Copy<'_> {
             }
         }
         self.record(at, unit, judged, sent, epoch)
+    }
+
+    /// Reads a source that takes writes again after something was sent, and looks for cells in whose
+    /// place a client wrote a newer value to both sides before the older one arrived: the destination
+    /// keeps that older one, while what a client is writing at this moment changes from look to look.
+    fn look_again(
+        &self,
+        ours: &mut Digest,
+        theirs: &mut Digest,
+        unit: &Unit,
+        sent: &mut Filled,
+    ) -> Result<Judged> {
+        let before = ours.set.total();
+        *ours = self.digest(Stage::Verify, self.source, &unit.source, unit)?;
+        sent.moving = before != ours.set.total();
+        if sent.moving && self.options.server {
+            self.sleep(SETTLED)?;
+            *theirs = self.digest_destination(unit)?;
+            *ours = self.digest(Stage::Verify, self.source, &unit.source, unit)?;
+        }
+        let mut judged = self.judge(ours, theirs, unit, sent)?;
+        let mut overtaken: HashSet<KeyHash> = HashSet::new();
+        if !self.options.server {
+            // Nobody else writes there.
+            overtaken = judged.changed.keys().copied().collect();
+        }
+        let mut looks = LOOKS.iter();
+        while !judged.changed.is_empty()
+            && overtaken.is_empty()
+            && let Some(pause) = looks.next()
+        {
+            self.sleep(*pause)?;
+            let earlier = std::mem::take(&mut judged.changed);
+            judged = self.judge(ours, theirs, unit, sent)?;
+            let stays = |(cell, held): &(&KeyHash, &ValueHash)| earlier.get(cell) == Some(held);
+            overtaken = judged.changed.iter().filter(stays).map(|(cell, _)| *cell).collect();
+        }
+        judged.wants |= !overtaken.is_empty();
+        sent.overtaken = Arc::new(Cells { cells: overtaken, ..Cells::default() });
+        Ok(judged)
+    }
+
+    fn sleep(&self, time: Duration) -> Result<()> {
+        match self.surroundings.stop.sleep(time) {
+            true => Ok(()),
+            false => Err(ErrorKind::Interrupted.into()),
+        }
     }
 
     /// Compares and sends what is missing.
@@ -417,12 +478,14 @@ impl Copy<'_> {
             return Ok(Judged { findings, wants, ..Judged::default() });
         }
         let mut wants = false;
-        let findings = self.compare(ours, theirs, unit, false, |missing| {
-            if !self.wants(missing, sent) {
+        let note = self.note(&sent.overtaken);
+        let findings = self.compare(ours, theirs, unit, (false, note), |missing| {
+            if !is_wanted(missing) {
                 return Ok(());
             }
             wants = true;
             self.keep_places(sent, missing.places.iter().copied());
+            self.keep_cells(sent, missing.cells.iter().copied());
             let tally = self.send(unit, missing, sent)?;
             self.keep(sent, tally)
         })?;
@@ -457,8 +520,30 @@ impl Copy<'_> {
     }
 
     fn keep_places(&self, sent: &mut Filled, places: impl Iterator<Item = Place>) {
-        let room = self.kept_max().saturating_sub(sent.places.len());
-        sent.places.extend(places.take(room));
+        if self.options.live {
+            let room = self.room(sent);
+            Arc::make_mut(&mut sent.own).places.extend(places.take(room));
+        }
+    }
+
+    fn keep_cells(&self, sent: &mut Filled, cells: impl Iterator<Item = KeyHash>) {
+        if self.options.live {
+            let room = self.room(sent);
+            Arc::make_mut(&mut sent.own).cells.extend(cells.take(room));
+        }
+    }
+
+    fn room(&self, sent: &Filled) -> usize {
+        self.kept_max().saturating_sub(sent.own.places.len() + sent.own.cells.len())
+    }
+
+    /// What is noted of cells that the destination holds with another value.
+    fn note(&self, some: &Arc<Cells>) -> Note {
+        match (self.options.overwrite, self.options.live) {
+            (true, _) => Note::Everything,
+            (false, true) => Note::Only(Arc::clone(some)),
+            (false, false) => Note::Nothing,
+        }
     }
 
     fn keep(&self, sent: &mut Filled, tally: Tally) -> Result<()> {
@@ -497,9 +582,7 @@ impl Copy<'_> {
             let judged = self.judge(ours, &theirs, unit, sent)?;
             let lags = self.destination.sink.lags() && judged.findings.counts.changed() > 0;
             if let Some(pause) = pauses.next().filter(|_| judged.lacks || lags) {
-                if !self.surroundings.stop.sleep(*pause) {
-                    return Err(ErrorKind::Interrupted.into());
-                }
+                self.sleep(*pause)?;
                 continue;
             }
             let (total, sink) = (theirs.set.total(), self.destination.sink);
@@ -512,10 +595,11 @@ impl Copy<'_> {
     fn judge(&self, ours: &Digest, theirs: &Digest, unit: &Unit, sent: &Filled) -> Result<Judged> {
         let mut judged = Judged::default();
         let drill_missing = sent.aside.cells() > 0;
-        judged.findings = self.compare(ours, theirs, unit, drill_missing, |missing| {
+        let note = self.note(&sent.own);
+        judged.findings = self.compare(ours, theirs, unit, (drill_missing, note), |missing| {
             let left = missing.cells.iter().filter(|cell| !sent.aside.holds(cell)).count() as u64;
             judged.left += left;
-            let differ = missing.cells.iter().chain(&missing.changed);
+            let differ = missing.cells.iter().chain(missing.changed.keys());
             judged
                 .suspects
                 .extend(differ.filter(|cell| sent.aside.suspects.contains(cell)).copied());
@@ -523,7 +607,11 @@ impl Copy<'_> {
             judged.lacks |= lacks;
             // What is unprovable nobody will ever see at the destination: to send it once is all
             // that can be done.
-            judged.wants |= lacks || self.wants_changed(missing, sent);
+            judged.wants |= lacks || (self.options.overwrite && !missing.changed.is_empty());
+            if !self.options.overwrite {
+                let acknowledged = missing.changed.iter().filter(|one| !sent.aside.holds(one.0));
+                judged.changed.extend(acknowledged);
+            }
             Ok(())
         })?;
         Ok(judged)
@@ -556,7 +644,7 @@ impl Copy<'_> {
         ours: &Digest,
         theirs: &Digest,
         unit: &Unit,
-        drill_missing: bool,
+        (drill_missing, note_changed): (bool, Note),
         mut each: impl FnMut(&Missing) -> Result<()>,
     ) -> Result<Findings> {
         // Without a reader nothing is held, and nothing is read again.
@@ -564,23 +652,11 @@ impl Copy<'_> {
         let options = compare::Options {
             drill_missing,
             note_missing: true,
-            note_changed: self.options.overwrite || self.options.live,
+            note_changed,
             ..self.options.compare.clone()
         };
         let sides = Sides { source: self.source, ours, destination, theirs };
         compare::compare(sides, unit, &options, |_, missing| each(missing))
-    }
-
-    fn wants(&self, missing: &Missing, sent: &Filled) -> bool {
-        !missing.places.is_empty()
-            || !missing.unprovable.is_empty()
-            || !missing.cells.is_empty()
-            || self.wants_changed(missing, sent)
-    }
-
-    fn wants_changed(&self, missing: &Missing, sent: &Filled) -> bool {
-        let ours = || !missing.partial.is_disjoint(&sent.places);
-        !missing.changed.is_empty() && (self.options.overwrite || ours())
     }
 
     /// Sends what is missing.
@@ -686,6 +762,14 @@ impl Copy<'_> {
         let bytes = bytes.min(self.destination.sink.batch_bytes_max());
         BatchLimits { rows: options.batch_rows, cells, bytes: bytes.min(options.batch_bytes) }
     }
+}
+
+/// True where there is something to send.
+fn is_wanted(missing: &Missing) -> bool {
+    !missing.places.is_empty()
+        || !missing.unprovable.is_empty()
+        || !missing.cells.is_empty()
+        || !missing.changed.is_empty()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -146,10 +146,9 @@ impl<'a> Sender<'a> {
         if !self.missing.partial.contains(&place) {
             return None;
         }
-        let overwrite = self.copy.options.overwrite || self.filled.places.contains(&place);
         let mask = block.columns().iter().map(|column| {
             let key = hasher.field(&column.field, column.field_type()).key(time);
-            self.missing.cells.contains(&key) || (overwrite && self.missing.changed.contains(&key))
+            self.missing.cells.contains(&key) || self.missing.changed.contains_key(&key)
         });
         Some(Some(mask.collect()))
     }
