@@ -345,8 +345,8 @@ fn faulty_port(
             let kind = request[1];
             let before = counted[usize::from(kind)].fetch_add(1, Ordering::SeqCst);
             // The client may have gone.
-            let _ = client.write_all(&fault(kind, before, reply));
-            let _ = client.shutdown(Shutdown::Write);
+            drop(client.write_all(&fault(kind, before, reply)));
+            drop(client.shutdown(Shutdown::Write));
         }
     });
     (port, counts)

@@ -1,26 +1,27 @@
 //! The series of a measurement, and conditions that name some of them.
 
-use super::{column, fold, literal, quote, quote_name};
+use super::{column, fold, literal, quote};
 use crate::error::Result;
 use crate::http::Client;
 use crate::line::key;
 use crate::msgpack::Cell;
+use crate::plan::Namespace;
 use crate::series::Series;
 
-/// The series of a measurement in all retention policies of a database, as queries show them; `None`
-/// where there are more than `most`.
+/// The series of a measurement in a retention policy, as the server lists them; `None` where there are
+/// more than `most`. Without the policy it would list those of the default one.
 ///
 /// # Errors
 /// Where the server cannot be asked.
 pub fn series(
     client: &Client,
-    database: &str,
+    namespace: &Namespace,
     measurement: &[u8],
     most: usize,
 ) -> Result<Option<Vec<Series>>> {
-    let on = quote_name("database", database)?;
-    let from = super::measurement(measurement);
-    let statement = format!("SHOW SERIES ON {on} FROM {from} LIMIT {}", most + 1);
+    let from = super::namespace(&namespace.database, &namespace.retention_policy)?;
+    let name = super::measurement(measurement);
+    let statement = format!("SHOW SERIES FROM {from}.{name} LIMIT {}", most + 1);
     let found = fold(client, &statement, |found: &mut Vec<Series>, fragment, row| {
         match column(fragment, row, "key")? {
             Cell::String(raw) => found.push(key::parse(raw)),

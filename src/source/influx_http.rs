@@ -18,7 +18,6 @@ mod shards;
 mod sizes;
 
 use super::{Reader, Source};
-use crate::block::Block;
 use crate::digest::cell::{SeriesHash, SeriesHasher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Client;
@@ -199,7 +198,8 @@ impl InfluxHttp {
         }
     }
 
-    /// Those of some series that the server knows; `None` where it does not tell surely or cheaply.
+    /// Some series by their names; `None` where the server does not list all of them, or too many. One
+    /// that is not listed may have rows nevertheless, so that then everything is read.
     fn find(
         &self,
         namespace: &Namespace,
@@ -209,16 +209,10 @@ impl InfluxHttp {
         if wanted.len() > SERIES_ASKED_MAX {
             return Ok(None);
         }
-        let database = &namespace.database;
-        let Some(mut listed) =
-            influxql::series(&self.client, database, measurement, SERIES_LISTED_MAX)?
-        else {
-            return Ok(None);
-        };
-        // Where names may be shown otherwise than they are listed, one that is not listed may be shown.
-        let plain = listed.iter().all(Series::shown_by_queries);
-        listed.retain(|one| wanted.contains(&SeriesHasher::new(one).series()));
-        Ok((plain || listed.len() == wanted.len()).then_some(listed))
+        let listed = influxql::series(&self.client, namespace, measurement, SERIES_LISTED_MAX)?;
+        let is_wanted = |one: &Series| wanted.contains(&SeriesHasher::new(one).series());
+        let found: Vec<Series> = listed.unwrap_or_default().into_iter().filter(is_wanted).collect();
+        Ok((found.len() == wanted.len()).then_some(found))
     }
 
     /// Windows of one measurement where the user may not ask for the shard groups.
@@ -332,10 +326,8 @@ impl Source for InfluxHttp {
             tags.get(&namespace).map_or_else(String::new, |tags| influxql::having(tags))
         };
         if let Some(wanted) = &partition.series {
-            match self.find(&namespace, &measurement, wanted)? {
-                Some(found) if found.is_empty() => return Ok(Box::new(Nothing)),
-                found => tags += &found.and_then(influxql::any_of).unwrap_or_default(),
-            }
+            let found = self.find(&namespace, &measurement, wanted)?;
+            tags += &found.and_then(influxql::any_of).unwrap_or_default();
         }
         let from = format!("{from}.{}", influxql::measurement(&measurement));
         let query = Query { source: self, namespace, measurement, from, named, tags };
@@ -364,15 +356,6 @@ impl Source for InfluxHttp {
 
     fn sees_raw_keys(&self) -> bool {
         false
-    }
-}
-
-/// Reads a partition of series of which there are none.
-struct Nothing;
-
-impl Reader for Nothing {
-    fn next_block(&mut self) -> Result<Option<Block>> {
-        Ok(None)
     }
 }
 

@@ -319,6 +319,7 @@ impl Mutant {
 }
 
 /// The same number, as far as there is one, of another type.
+#[allow(clippy::cast_possible_truncation, reason = "what a client without an i does")]
 fn retyped(stored: &Stored, is_real: bool) -> Stored {
     match stored {
         Stored::Integer(integer) if is_real => Stored::Float((*integer as f64).to_bits()),
