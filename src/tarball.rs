@@ -46,9 +46,13 @@ impl From<io::Error> for Problem {
 
 impl Problem {
     /// What failed without knowing where, failed at `offset`.
-    fn at(self, offset: u64) -> Self {
+    fn at(self, place: &Place) -> Self {
         match self {
-            Self::Read(_, error) => failed(error, offset),
+            // The crate calls a header that is cut short something else.
+            Self::Read(_, error) if place.ended.get() => {
+                Self::Cut(place.offset.get(), error.to_string())
+            }
+            Self::Read(_, error) => failed(error, place.offset.get()),
             known => known,
         }
     }
@@ -63,17 +67,17 @@ pub fn read<R: Read>(
     input: R,
     each: impl FnMut(&str, u64, &mut dyn Read) -> Result<(), Problem>,
 ) -> Result<u64, Problem> {
-    let offset = Cell::new(0);
-    read_counted(input, &offset, each).map_err(|problem| problem.at(offset.get()))
+    let place = Place::default();
+    read_counted(input, &place, each).map_err(|problem| problem.at(&place))
 }
 
 fn read_counted<R: Read>(
     input: R,
-    offset: &Cell<u64>,
+    place: &Place,
     mut each: impl FnMut(&str, u64, &mut dyn Read) -> Result<(), Problem>,
 ) -> Result<u64, Problem> {
     let left = Cell::new(HEADERS_MAX);
-    let mut counted = Counted { inner: Bounded { inner: input, left: &left }, offset };
+    let mut counted = Counted { inner: Bounded { inner: input, left: &left }, place };
     let mut archive = tar::Archive::new(&mut counted);
     let mut entries = archive.entries()?.enumerate();
     loop {
@@ -95,11 +99,11 @@ fn read_counted<R: Read>(
             continue;
         }
         let size = entry.size();
-        let found = Cell::new(0);
-        let mut body = Counted { inner: &mut entry, offset: &found };
+        let read = Place::default();
+        let mut body = Counted { inner: &mut entry, place: &read };
         each(&name, size, &mut body)?;
         io::copy(&mut body, &mut io::sink())?;
-        let found = found.get();
+        let found = read.offset.get();
         if found != size {
             let what = format!("{name} has {found} of {size} bytes");
             return Err(Problem::Cut(offset + BLOCK as u64 + found, what));
@@ -113,7 +117,7 @@ fn read_counted<R: Read>(
 /// stands behind the end of a whole tar is padding.
 fn end(counted: &mut Counted<'_, impl Read>) -> Result<u64, Problem> {
     let mut rest = Vec::new();
-    let offset = counted.offset.get();
+    let offset = counted.place.offset.get();
     counted.take(BLOCK as u64).read_to_end(&mut rest)?;
     if rest.len() < BLOCK {
         return Err(Problem::Cut(offset, "its end is missing".into()));
@@ -128,7 +132,7 @@ fn end(counted: &mut Counted<'_, impl Read>) -> Result<u64, Problem> {
 fn padding(counted: &mut Counted<'_, impl Read>) -> Result<u64, Problem> {
     let mut chunk = [0; 8 << 10];
     loop {
-        let offset = counted.offset.get();
+        let offset = counted.place.offset.get();
         let length = counted.read(&mut chunk)?;
         if length == 0 {
             return Ok(offset);
@@ -172,13 +176,22 @@ impl<R: Read> Read for Bounded<'_, R> {
 /// Counts what is read.
 struct Counted<'a, R> {
     inner: R,
-    offset: &'a Cell<u64>,
+    place: &'a Place,
+}
+
+/// Up to where bytes were read.
+#[derive(Default)]
+struct Place {
+    offset: Cell<u64>,
+    /// There are no more.
+    ended: Cell<bool>,
 }
 
 impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(into)?;
-        self.offset.set(self.offset.get() + length as u64);
+        self.place.offset.set(self.place.offset.get() + length as u64);
+        self.place.ended.set(length == 0 && !into.is_empty());
         Ok(length)
     }
 }

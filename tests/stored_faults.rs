@@ -198,7 +198,7 @@ fn a_portable_backup_of_one_database_does_not_hold_the_others_empty() {
     server.backup(&["-portable", "-database", "d"], &backup);
     let all = run("inspect", &backup, &[]).expect_status(0);
     all.expect_out("d.autogen").expect_nowhere("e.autogen").expect_out("database e: it is not in");
-    run("inspect", &backup, &["--db", "e"]).expect_status(4).expect_err("it holds d/autogen");
+    run("inspect", &backup, &["--db", "e"]).expect_status(4).expect_err("it holds d.autogen");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn a_shard_that_is_lost_is_said_to_be_and_one_that_may_never_have_been_is_no_fau
         fs::remove_dir_all(below("wal").join(shard)).unwrap();
     };
     lose(next);
-    let idle = format!("1 shards of d/autogen ({next}): the meta store names them");
+    let idle = format!("1 shards of d.autogen ({next}): the meta store names them");
     run("inspect", server.data_dir(), &[]).expect_status(0).expect_out(&idle);
     // One without a group in the meta store is named.
     let (known, stray) = (below("data").join(&shards[0]), below("data").join("77"));
@@ -233,9 +233,9 @@ fn a_shard_that_is_lost_is_said_to_be_and_one_that_may_never_have_been_is_no_fau
     run("inspect", server.data_dir(), &[]).expect_status(0).expect_nowhere("77");
     let tsm = files(&known, "", ".tsm").remove(0);
     fs::copy(&tsm, stray.join(tsm.file_name().unwrap())).unwrap();
-    run("inspect", server.data_dir(), &[]).expect_status(0).expect_out("shard 77 of d/autogen");
+    run("inspect", server.data_dir(), &[]).expect_status(0).expect_out("shard 77 of d.autogen");
     lose(far);
-    let lost = format!("shard {far} of d/autogen (");
+    let lost = format!("shard {far} of d.autogen (");
     let ran = run("inspect", server.data_dir(), &[]).expect_status(3);
     ran.expect_out(&lost).expect_out("nothing is here: its files are lost");
     // Outside of what is asked for, it says nothing.
@@ -244,7 +244,7 @@ fn a_shard_that_is_lost_is_said_to_be_and_one_that_may_never_have_been_is_no_fau
     // Of a backup of the older form nothing tells which files there were.
     run("inspect", &older, &[]).expect_status(0);
     fs::remove_file(files(&older, &format!("d.autogen.{next:0>5}"), ".00").remove(0)).unwrap();
-    let lost = format!("shard {next} of d/autogen (");
+    let lost = format!("shard {next} of d.autogen (");
     run("inspect", &older, &[]).expect_status(3).expect_out(&lost);
 }
 
