@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 pub struct Vouch {
     /// Lines of it that were rejected.
     pub rejected: u64,
-    /// It says nothing of this time and later ones, nanoseconds.
+    /// It says nothing of this time and later ones, nanoseconds; of none where it does not know its own.
     pub end: Option<i64>,
     /// It is a server's files or a copy of them, of which some may be elsewhere.
     pub is_stored: bool,
@@ -33,6 +33,9 @@ impl Vouch {
     /// The same for one time.
     pub(super) fn doubt_at(&self, time: i64, empty: &[Window]) -> Option<String> {
         if let Some(end) = self.end.filter(|&end| time >= end) {
+            if end == i64::MIN {
+                return Some("the source does not say when it was begun".into());
+            }
             let end = format_time(end);
             return Some(format!("the source says nothing of {end} and later (--lag)"));
         }
