@@ -10,6 +10,7 @@
 
 mod aside;
 mod ledger;
+mod overtaken;
 mod sender;
 
 use self::aside::Aside;
@@ -18,7 +19,7 @@ use self::ledger::{Ledger, Proven};
 use self::sender::Sender;
 use crate::compare::{self, Cells, Digest, Findings, Missing, Note, Sides, Unit};
 use crate::digest::cell::{KeyHash, ValueHash};
-use crate::digest::set::{self, DigestSet, Leaf, Place};
+use crate::digest::set::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{self, Done, Journal};
 use crate::pipeline::{self, Gate, Permit, Progress, Stage};
@@ -43,12 +44,6 @@ const READ_AGAIN: [Duration; 3] =
 const ROUNDS_MAX: u32 = 3;
 /// How often cells are sent again that a client overwrote while they were sent.
 const OVERTAKEN_MAX: u32 = 20;
-/// A client that writes to the destination first has reached the source, too, after this time.
-const SETTLED: Duration = Duration::from_millis(100);
-/// Pauses between looks at cells that differ although they were sent: on which the client is writing
-/// now, that changes.
-const LOOKS: [Duration; 3] =
-    [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
 /// How often a unit is sent again because the destination restarted.
 const RESTARTS_MAX: u32 = 20;
 
@@ -410,46 +405,6 @@ impl Copy<'_> {
         self.record(at, unit, judged, sent, epoch)
     }
 
-    /// Reads a source that takes writes again after something was sent, and looks for cells in whose
-    /// place a client wrote a newer value to both sides before the older one arrived: the destination
-    /// keeps that older one, while what a client is writing at this moment changes from look to look.
-    fn look_again(
-        &self,
-        ours: &mut Digest,
-        theirs: &mut Digest,
-        unit: &Unit,
-        sent: &mut Filled,
-    ) -> Result<Judged> {
-        let before = ours.set.total();
-        *ours = self.digest(Stage::Verify, self.source, &unit.source, unit)?;
-        sent.moving = before != ours.set.total();
-        if sent.moving && self.options.server {
-            self.sleep(SETTLED)?;
-            *theirs = self.digest_destination(unit)?;
-            *ours = self.digest(Stage::Verify, self.source, &unit.source, unit)?;
-        }
-        let mut judged = self.judge(ours, theirs, unit, sent)?;
-        let mut overtaken: HashSet<KeyHash> = HashSet::new();
-        if !self.options.server {
-            // Nobody else writes there.
-            overtaken = judged.changed.keys().copied().collect();
-        }
-        let mut looks = LOOKS.iter();
-        while !judged.changed.is_empty()
-            && overtaken.is_empty()
-            && let Some(pause) = looks.next()
-        {
-            self.sleep(*pause)?;
-            let earlier = std::mem::take(&mut judged.changed);
-            judged = self.judge(ours, theirs, unit, sent)?;
-            let stays = |(cell, held): &(&KeyHash, &ValueHash)| earlier.get(cell) == Some(held);
-            overtaken = judged.changed.iter().filter(stays).map(|(cell, _)| *cell).collect();
-        }
-        judged.wants |= !overtaken.is_empty();
-        sent.overtaken = Arc::new(Cells { cells: overtaken, ..Cells::default() });
-        Ok(judged)
-    }
-
     fn sleep(&self, time: Duration) -> Result<()> {
         match self.surroundings.stop.sleep(time) {
             true => Ok(()),
@@ -504,46 +459,6 @@ impl Copy<'_> {
     /// Places, or cells, of a unit that are kept in memory.
     fn kept_max(&self) -> usize {
         self.options.compare.memory_max / size_of::<Place>()
-    }
-
-    /// Notes all places of the source as filled by this copy. Only where the source takes writes
-    /// meanwhile can a value change there.
-    fn note_places(&self, ours: &Digest, sent: &mut Filled) -> Result<()> {
-        if !self.options.live {
-            return Ok(());
-        }
-        let memory = self.options.compare.memory_max;
-        for range in set::ranges(&ours.set, &DigestSet::default(), memory) {
-            self.keep_places(sent, ours.set.leaves(range)?.iter().map(Leaf::place));
-        }
-        Ok(())
-    }
-
-    fn keep_places(&self, sent: &mut Filled, places: impl Iterator<Item = Place>) {
-        if self.options.live {
-            let room = self.room(sent);
-            Arc::make_mut(&mut sent.own).places.extend(places.take(room));
-        }
-    }
-
-    fn keep_cells(&self, sent: &mut Filled, cells: impl Iterator<Item = KeyHash>) {
-        if self.options.live {
-            let room = self.room(sent);
-            Arc::make_mut(&mut sent.own).cells.extend(cells.take(room));
-        }
-    }
-
-    fn room(&self, sent: &Filled) -> usize {
-        self.kept_max().saturating_sub(sent.own.places.len() + sent.own.cells.len())
-    }
-
-    /// What is noted of cells that the destination holds with another value.
-    fn note(&self, some: &Arc<Cells>) -> Note {
-        match (self.options.overwrite, self.options.live) {
-            (true, _) => Note::Everything,
-            (false, true) => Note::Only(Arc::clone(some)),
-            (false, false) => Note::Nothing,
-        }
     }
 
     fn keep(&self, sent: &mut Filled, tally: Tally) -> Result<()> {
