@@ -3,7 +3,7 @@
 //! What the destination holds with another value is a *conflict*: a client may have overwritten it
 //! on both sides since it was read, so it is listed and left unless the operator forces it. Where the
 //! client's newer value came to the destination just before the older one that was read, the source
-//! holds the newer one and it is sent again ([`Copy::look_again`]). What is at the destination only is
+//! holds the newer one and it is sent again (`overtaken`). What is at the destination only is
 //! counted and does no harm. An acknowledged write is no proof: only the
 //! second comparison is, and only until the destination restarts: it may lose then what it had
 //! acknowledged, so that the units proven before are looked at again.
