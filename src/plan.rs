@@ -232,6 +232,9 @@ impl Scope {
     }
 }
 
+/// Series that are needed, by their hashes.
+pub type Wanted = Arc<BTreeSet<SeriesHash>>;
+
 /// The unit of reading, retry and parallelism: what one reader yields.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition {
@@ -243,7 +246,7 @@ pub struct Partition {
     pub measurement: Option<Vec<u8>>,
     /// The only series that are needed; `None` for all. Others may be read nevertheless, where a place
     /// cannot leave them out: the caller looks at what it is given.
-    pub series: Option<Arc<BTreeSet<SeriesHash>>>,
+    pub series: Option<Wanted>,
 }
 
 impl Partition {

@@ -8,15 +8,15 @@ use super::{
     hour_window, measurement_of,
 };
 use crate::block::Block;
-use crate::digest::cell::{FieldHasher, KeyHash, SeriesHash, SeriesHasher, ValueHash};
+use crate::digest::cell::{FieldHasher, KeyHash, SeriesHasher, ValueHash};
 use crate::digest::set::{BothSides, Place, hour_of};
 use crate::error::Result;
-use crate::plan::{Filter, Namespace, Partition, Scope};
+use crate::plan::{Filter, Namespace, Partition, Scope, Wanted};
 use crate::series::{Series, holds_separator};
 use crate::source::{Source, for_each_block, plan_or_nothing};
 use crate::value::Value;
 use crate::window::Window;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Cells that are held at once while places are read again.
@@ -29,9 +29,6 @@ pub(super) struct Group {
     pub(super) window: Window,
     places: Vec<Difference>,
 }
-
-/// Series that are to be read, by their hashes.
-pub(crate) type Wanted = Arc<BTreeSet<SeriesHash>>;
 
 /// A place that both sides hold and in which they differ.
 struct Difference {

@@ -1,12 +1,12 @@
 //! Finds the series of places that are known by their hash only: they are read once more, as far as
 //! it takes to meet them.
 
-use super::drill::{Wanted, partitions_of};
+use super::drill::partitions_of;
 use super::{PlaceFinding, Sides, Unit};
 use crate::digest::cell::{SeriesHash, SeriesHasher};
 use crate::error::Result;
 use crate::line::key;
-use crate::plan::{Filter, Namespace};
+use crate::plan::{Filter, Namespace, Wanted};
 use crate::series::Series;
 use crate::source::Source;
 use crate::window::Window;

@@ -9,13 +9,13 @@
 //!
 //! A side that cannot be read is an error of the whole comparison: no place is dropped.
 
-use super::drill::{Wanted, partitions_of};
+use super::drill::partitions_of;
 use super::{Digest, Findings, Options, Sides, Unit, compare_range, hour_window, measurement_of};
-use crate::digest::cell::SeriesHasher;
+use crate::digest::cell::{SeriesHash, SeriesHasher};
 use crate::digest::node::Node;
 use crate::digest::set::{self, Builder, Flags, HashRange, Leaf, Place};
 use crate::error::Result;
-use crate::plan::Namespace;
+use crate::plan::{Namespace, Wanted};
 use crate::source::{Source, for_each_block};
 use crate::window::Window;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -193,10 +193,9 @@ impl Nodes {
             return Ok(Self::default());
         }
         let places: HashSet<Place> = pending.iter().map(|one| one.place).collect();
-        let series: Wanted = Arc::new(pending.iter().map(|one| one.place.0).collect());
         let (filter, memory) = (&options.filter, options.memory_max);
         let (mut nodes, mut cells_read) = (HashMap::new(), 0);
-        for (measurement, windows) in stretches(pending) {
+        for Stretches { measurement, series, windows } in stretches(pending) {
             let measurement = measurement.as_deref();
             for window in windows.into_iter().filter_map(|window| window.intersect(unit.window)) {
                 let mut set = Builder::new(memory, options.spill.clone());
@@ -220,11 +219,22 @@ impl Nodes {
     }
 }
 
-/// The hours of each measurement, those that follow each other joined.
-fn stretches(pending: &[Pending]) -> BTreeMap<Option<Arc<[u8]>>, Vec<Window>> {
-    let mut hours: BTreeMap<Option<Arc<[u8]>>, BTreeSet<i64>> = BTreeMap::new();
+/// What is read again of one measurement.
+struct Stretches {
+    measurement: Option<Arc<[u8]>>,
+    /// Its series alone: a server lists no others of it.
+    series: Wanted,
+    /// Its hours, those that follow each other joined.
+    windows: Vec<Window>,
+}
+
+fn stretches(pending: &[Pending]) -> impl Iterator<Item = Stretches> {
+    type Places = (BTreeSet<SeriesHash>, BTreeSet<i64>);
+    let mut places: BTreeMap<Option<Arc<[u8]>>, Places> = BTreeMap::new();
     for one in pending {
-        hours.entry(one.measurement.clone()).or_default().insert(one.place.1);
+        let (series, hours) = places.entry(one.measurement.clone()).or_default();
+        series.insert(one.place.0);
+        hours.insert(one.place.1);
     }
     let joined = |hours: BTreeSet<i64>| {
         let mut windows: Vec<Window> = Vec::new();
@@ -236,7 +246,11 @@ fn stretches(pending: &[Pending]) -> BTreeMap<Option<Arc<[u8]>>, Vec<Window>> {
         }
         windows
     };
-    hours.into_iter().map(|(measurement, hours)| (measurement, joined(hours))).collect()
+    places.into_iter().map(move |(measurement, (series, hours))| Stretches {
+        measurement,
+        series: Arc::new(series),
+        windows: joined(hours),
+    })
 }
 
 /// Digests of both sides that hold nothing but some places, to be compared as any are.

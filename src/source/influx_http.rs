@@ -18,11 +18,11 @@ mod shards;
 mod sizes;
 
 use super::{Reader, Source};
-use crate::digest::cell::{SeriesHash, SeriesHasher};
+use crate::digest::cell::SeriesHasher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Client;
 use crate::influxql::{self, Fields};
-use crate::plan::{Grid, Held, Namespace, Partition, RpSettings, Scope, UNITS_MAX};
+use crate::plan::{Grid, Held, Namespace, Partition, RpSettings, Scope, UNITS_MAX, Wanted};
 use crate::series::{Printable, Series};
 use crate::types::FieldTypes;
 use crate::value::FieldType;
@@ -30,7 +30,7 @@ use crate::window::Window;
 use exact::Place;
 use query::{Query, QueryReader};
 use sizes::{Most, Sizes};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -204,7 +204,7 @@ impl InfluxHttp {
         &self,
         namespace: &Namespace,
         measurement: &[u8],
-        wanted: &BTreeSet<SeriesHash>,
+        wanted: &Wanted,
     ) -> Result<Option<Vec<Series>>> {
         if wanted.len() > SERIES_ASKED_MAX {
             return Ok(None);

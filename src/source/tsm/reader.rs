@@ -11,17 +11,16 @@ use super::remarks::Remarks;
 use super::shard::{NO_FIELD, Shard, StoredFile};
 use crate::block::Block;
 use crate::block::build::Builder;
-use crate::digest::cell::{SeriesHash, SeriesHasher};
+use crate::digest::cell::SeriesHasher;
 use crate::error::{Damage, Error, Result};
 use crate::line::key;
-use crate::plan::Partition;
+use crate::plan::{Partition, Wanted};
 use crate::series::{Printable, Series, holds_separator};
 use crate::source::Reader;
 use crate::tsm::index::{Key, Keys};
 use crate::tsm::split_key;
 use crate::window::Window;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Reads one shard group.
@@ -32,7 +31,7 @@ pub struct ShardReader {
     /// The only measurement wanted, unescaped.
     measurement: Option<Vec<u8>>,
     /// The only series wanted.
-    wanted: Option<Arc<BTreeSet<SeriesHash>>>,
+    wanted: Option<Wanted>,
     builder: Builder,
     pool: Pool,
     /// The measurement of the rows in the builder.
