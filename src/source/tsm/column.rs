@@ -193,13 +193,21 @@ impl InFile<'_> {
         let mut sum = 0_u64;
         let mut last = None;
         for (at, entry) in left.enumerate() {
-            sum = sum.saturating_add(self.file.tsm.decoded_bytes(*entry));
+            sum = sum.saturating_add(self.bytes_of(*entry));
             if at == blocks || (at > 0 && sum > bytes) {
                 return last;
             }
             last = Some(entry);
         }
         None
+    }
+
+    /// Bytes that a block takes once it is decoded, about. Only strings have to be looked at for that.
+    fn bytes_of(&self, entry: Entry) -> u64 {
+        match self.field_type {
+            FieldType::String => self.file.tsm.decoded_bytes(entry),
+            _ => u64::from(entry.size),
+        }
     }
 
     /// The points of all blocks that meet a stretch, in their order, without what was deleted. `points`

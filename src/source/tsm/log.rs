@@ -46,8 +46,8 @@ pub struct Skipped {
 }
 
 impl Log {
-    /// Follows a segment, until the log takes more than `memory_max` bytes. With `salvage`, damage is passed over and counted; what can be read behind it
-    /// is.
+    /// Follows a segment, until the log takes more than `memory_max` bytes. With `salvage`, damage is
+    /// passed over and counted; what can be read behind it is.
     ///
     /// # Errors
     /// Where the segment is damaged, or zeros stand in it: a server that restarts stops there.
