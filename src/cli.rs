@@ -142,6 +142,14 @@ pub struct Common {
     /// Where rejected rows go, with their reasons [default for copy: gapless-rejected.lp]
     #[arg(long, value_name = "FILE")]
     pub reject: Option<PathBuf>,
+    /// What is told meanwhile.
+    #[command(flatten)]
+    pub told: Told,
+}
+
+/// What is told besides the result, and where.
+#[derive(Clone, Debug, Args)]
+pub struct Told {
     /// Add a line for each event to this file; - is standard error
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
@@ -157,6 +165,14 @@ pub struct Common {
     /// Print nothing but warnings and errors on standard error
     #[arg(long)]
     pub quiet: bool,
+}
+
+impl Told {
+    /// Where the log goes.
+    #[must_use]
+    pub fn logs(&self) -> logs::Options {
+        logs::Options { file: self.log.clone(), level: self.log_level, format: self.log_format }
+    }
 }
 
 /// Arguments of commands that have two sides.
@@ -374,7 +390,8 @@ impl RepairArgs {
     /// The pauses before differences are read again.
     ///
     /// # Errors
-    /// A usage error for what is no list of durations, or with too short a pause where points are to be deleted.
+    /// A usage error for what is no list of durations, or with too short a pause where points are to be
+    /// deleted.
     pub fn pauses(&self) -> Result<Vec<Duration>> {
         let pauses = self.recheck.pauses()?;
         // What is the same after the first pause is not read again.
@@ -518,12 +535,6 @@ pub struct Settings {
 }
 
 impl Common {
-    /// Where the log goes.
-    #[must_use]
-    pub fn logs(&self) -> logs::Options {
-        logs::Options { file: self.log.clone(), level: self.log_level, format: self.log_format }
-    }
-
     /// Reads the location of the source.
     ///
     /// # Errors
@@ -579,6 +590,25 @@ pub fn bytes(mebibytes: u32) -> usize {
     usize::try_from(u64::from(mebibytes) << 20).unwrap_or(usize::MAX)
 }
 
+/// Refuses two locations that are one place.
+fn refuse_same(source: &Location, destination: &Location) -> Result<()> {
+    if source.same_place(destination) {
+        return Err(Error::usage(format!("source and destination are the same: {source}")));
+    }
+    Ok(())
+}
+
+/// Refuses names of reports that tell no form.
+fn refuse_unknown_forms(reports: &[PathBuf]) -> Result<()> {
+    if let Some(report) = reports.iter().find(|report| Form::of(report).is_none()) {
+        return Err(Error::usage(format!(
+            "--report {}: the name tells the form; let it end in .html or .json",
+            report.display()
+        )));
+    }
+    Ok(())
+}
+
 /// Refuses an option about certificates where there are none: something else was meant.
 fn refuse_idle(location: &Location, option: &str, given: bool) -> Result<()> {
     if given && !location.is_tls() {
@@ -606,9 +636,7 @@ impl TwoSides {
         let source = self.common.source(&self.source)?;
         let destination = Location::parse(&self.destination)?;
         refuse_idle(&destination, "--insecure-destination", self.insecure_destination)?;
-        if source.same_place(&destination) {
-            return Err(Error::usage(format!("source and destination are the same: {source}")));
-        }
+        refuse_same(&source, &destination)?;
         if source == Location::Null {
             return Err(Error::usage("null: is no source: it only counts what it is given"));
         }
@@ -617,12 +645,7 @@ impl TwoSides {
                 "- is no destination: use gapless cat to write to standard output",
             ));
         }
-        if let Some(report) = self.report.iter().find(|report| Form::of(report).is_none()) {
-            return Err(Error::usage(format!(
-                "--report {}: the name tells the form; let it end in .html or .json",
-                report.display()
-            )));
-        }
+        refuse_unknown_forms(&self.report)?;
         Ok((source, destination))
     }
 }

@@ -98,6 +98,21 @@ pub struct Server {
 }
 
 impl Server {
+    /// A server that is spoken to without encryption, user or prefix.
+    #[must_use]
+    pub fn at(host: &str, port: u16) -> Self {
+        Self {
+            tls: false,
+            host: host.to_owned(),
+            port,
+            prefix: String::new(),
+            user: None,
+            password: None,
+            ca: None,
+            insecure: false,
+        }
+    }
+
     /// Host and port, as they stand in a URL.
     #[must_use]
     pub fn name(&self) -> String {

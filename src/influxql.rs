@@ -77,20 +77,26 @@ pub fn literal(text: &str) -> Option<String> {
     enclosed(text, '\'')
 }
 
+/// A tag as it stands in a condition; `None` where a statement cannot name it: names that begin with an
+/// underscore may be the server's own, and `time` is never a tag there.
+#[must_use]
+fn tag(key: &[u8]) -> Option<String> {
+    let named = quote(key).filter(|_| !key.starts_with(b"_") && key != b"time")?;
+    Some(format!("{named}::tag"))
+}
+
 /// ` AND "k"::tag = 'v'` for each of the tags that a statement can express exactly, ready to stand
 /// behind [`within`]; the others are left out, so that the caller has to look at the rows anyway.
 ///
-/// A tag without a value stands for its absence in a query; names that begin with an underscore
-/// may be the server's own; and `time` is never a tag there.
+/// A tag without a value stands for its absence in a query.
 #[must_use]
 pub fn having(tags: &[(String, String)]) -> String {
     let mut out = String::new();
     for (key, value) in tags {
-        if value.is_empty() || key.starts_with('_') || key == "time" {
-            continue;
-        }
-        if let (Some(key), Some(value)) = (quote(key.as_bytes()), literal(value)) {
-            out.push_str(&format!(" AND {key}::tag = {value}"));
+        if let (false, Some(tag), Some(value)) =
+            (value.is_empty(), tag(key.as_bytes()), literal(value))
+        {
+            out.push_str(&format!(" AND {tag} = {value}"));
         }
     }
     out
@@ -412,16 +418,7 @@ mod tests {
     #[test]
     fn a_missing_database_is_told_from_other_errors() {
         use crate::http::{Role, Server};
-        let server = Server {
-            tls: false,
-            host: "h".into(),
-            port: 1,
-            prefix: String::new(),
-            user: None,
-            password: None,
-            ca: None,
-            insecure: false,
-        };
+        let server = Server::at("h", 1);
         let client = Client::new(server, Role::Source).unwrap();
         let kind = |words: &str| failed(&client, "Q", &Problem::Server(words.into())).to_string();
         assert_eq!(kind("database not found: x"), "database \"x\" not found on h:1");

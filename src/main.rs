@@ -1,7 +1,9 @@
 //! The command `gapless`: reads the arguments, runs the command, prints its report.
 
 use clap::Parser;
-use gapless::cli::{CatArgs, Cli, Command, Common, DigestArgs, DigestFiles, SchemaArgs, TwoSides};
+use gapless::cli::{
+    CatArgs, Cli, Command, Common, DigestArgs, DigestFiles, SchemaArgs, Told, TwoSides,
+};
 use gapless::error::{Error, ErrorKind, Result};
 use gapless::logs;
 use gapless::panics;
@@ -66,14 +68,13 @@ fn stop_by_signal() -> Stop {
 /// Runs work with the progress that the arguments ask for, which ends before anything else is
 /// printed.
 fn shown<T>(
-    common: &Common,
+    told: &Told,
     asked: Asked,
     writes_data: bool,
     work: impl FnOnce(&Meter) -> Result<T>,
 ) -> Result<T> {
-    logs::start(&common.logs())?;
-    let options =
-        progress::Options { style: common.progress, quiet: common.quiet, writes_data, asked };
+    logs::start(&told.logs())?;
+    let options = progress::Options { style: told.progress, quiet: told.quiet, writes_data, asked };
     metered(&options, work)
 }
 
@@ -90,8 +91,8 @@ fn reported(
     asked: Asked,
     command: impl FnOnce(&Meter) -> Result<Printed>,
 ) -> Result<u8> {
-    let report = shown(&sides.common, asked, false, command)?;
-    print_report(&report, &sides.report, sides.json, sides.common.quiet)
+    let report = shown(&sides.common.told, asked, false, command)?;
+    print_report(&report, &sides.report, sides.json, sides.common.told.quiet)
 }
 
 /// Prints a report and writes it to files.
@@ -112,11 +113,9 @@ fn print_report(report: &Printed, files: &[PathBuf], json: bool, quiet: bool) ->
 
 fn schema(arguments: &SchemaArgs, asked: Asked) -> Result<u8> {
     let stop = stop_by_signal();
-    logs::start(&arguments.logs())?;
-    let (style, quiet) = (arguments.progress, arguments.quiet);
-    let options = progress::Options { style, quiet, writes_data: false, asked };
-    let report = metered(&options, |progress| run::schema(arguments, &stop, progress))?;
-    print_report(&report, &arguments.report, arguments.json, quiet)
+    let report =
+        shown(&arguments.told, asked, false, |progress| run::schema(arguments, &stop, progress))?;
+    print_report(&report, &arguments.report, arguments.json, arguments.told.quiet)
 }
 
 /// Runs a command that lists what it found.
@@ -126,7 +125,7 @@ fn listed(
     asked: Asked,
     command: impl FnOnce(&Meter) -> Result<Listing>,
 ) -> Result<u8> {
-    print_listing(&shown(common, asked, false, command)?, json)
+    print_listing(&shown(&common.told, asked, false, command)?, json)
 }
 
 fn print_listing(listing: &Listing, json: bool) -> Result<u8> {
@@ -147,7 +146,7 @@ fn digest(arguments: &DigestArgs, asked: Asked) -> Result<u8> {
     }
     let mut stdout = io::BufWriter::new(io::stdout().lock());
     let work = |progress: &Meter| run::export(arguments, progress, &mut stdout);
-    match shown(&arguments.common, asked, true, work) {
+    match shown(&arguments.common.told, asked, true, work) {
         // Whoever read our output has enough of it.
         Err(error) if error.is_broken_pipe() => Ok(0),
         outcome => outcome.map(|complete| if complete { 0 } else { INCOMPLETE }),
@@ -157,7 +156,7 @@ fn digest(arguments: &DigestArgs, asked: Asked) -> Result<u8> {
 fn cat(arguments: &CatArgs, asked: Asked) -> Result<u8> {
     let mut stdout = io::stdout().lock();
     let work = |progress: &Meter| run::cat(arguments, progress, &mut stdout);
-    let done = match shown(&arguments.common, asked, true, work) {
+    let done = match shown(&arguments.common.told, asked, true, work) {
         // Whoever read our output has enough of it.
         Err(error) if error.is_broken_pipe() => return Ok(0),
         outcome => outcome?,

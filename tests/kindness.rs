@@ -156,16 +156,7 @@ fn nodes_that_are_all_dead_are_an_error_that_names_one() {
 }
 
 fn server_at(port: u16) -> Server {
-    Server {
-        tls: false,
-        host: "127.0.0.1".into(),
-        port,
-        prefix: String::new(),
-        user: None,
-        password: None,
-        ca: None,
-        insecure: false,
-    }
+    Server::at("127.0.0.1", port)
 }
 
 /// A client of some nodes that sends four requests at once to each.

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Gapless, Influxd, influxd::rows};
+use common::{Gapless, Influxd, Random, influxd::rows};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Mutex;
@@ -20,17 +20,6 @@ const MINUTES: u64 = 150;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
-}
-
-/// A small generator, so that the writes can be repeated from their seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
 }
 
 /// A host and a minute.

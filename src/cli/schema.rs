@@ -1,11 +1,8 @@
 //! The arguments of `schema`, which moves no data and has none of the arguments about data.
 
-use super::refuse_idle;
+use super::{Told, refuse_idle, refuse_same, refuse_unknown_forms};
 use crate::error::{Error, Result};
 use crate::location::{InfluxLocation, Location};
-use crate::logs::{self, Format, Level};
-use crate::progress::Style;
-use crate::report::Form;
 use crate::schema::{Scope, enterprise};
 use clap::Args;
 use std::path::PathBuf;
@@ -61,30 +58,12 @@ pub struct SchemaArgs {
     /// Write the report as JSON to standard output
     #[arg(long)]
     pub json: bool,
-    /// Add a line for each event to this file; - is standard error
-    #[arg(long, value_name = "FILE")]
-    pub log: Option<PathBuf>,
-    /// How much is logged
-    #[arg(long, value_enum, value_name = "LEVEL", default_value_t, requires = "log")]
-    pub log_level: Level,
-    /// How events are logged
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t, requires = "log")]
-    pub log_format: Format,
-    /// How progress is shown on standard error
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = Style::Auto)]
-    pub progress: Style,
-    /// Print nothing but warnings and errors on standard error
-    #[arg(long)]
-    pub quiet: bool,
+    /// What is told meanwhile.
+    #[command(flatten)]
+    pub told: Told,
 }
 
 impl SchemaArgs {
-    /// Where the log goes.
-    #[must_use]
-    pub fn logs(&self) -> logs::Options {
-        logs::Options { file: self.log.clone(), level: self.log_level, format: self.log_format }
-    }
-
     /// Reads both locations; they must not be the same, and a server alone is changed.
     ///
     /// # Errors
@@ -94,9 +73,7 @@ impl SchemaArgs {
             (Location::parse(&self.source)?, Location::parse(&self.destination)?);
         refuse_idle(&source, "--insecure-source", self.insecure_source)?;
         refuse_idle(&destination, "--insecure-destination", self.insecure_destination)?;
-        if source.same_place(&destination) {
-            return Err(Error::usage(format!("source and destination are the same: {source}")));
-        }
+        refuse_same(&source, &destination)?;
         if self.apply && !matches!(destination, Location::Influx(_)) {
             return Err(Error::usage(format!(
                 "{destination} is no server: only a server is changed by --apply"
@@ -114,12 +91,7 @@ impl SchemaArgs {
                 "--meta-dir is for the data directory of a server, and {source} is none"
             )));
         }
-        if let Some(report) = self.report.iter().find(|report| Form::of(report).is_none()) {
-            return Err(Error::usage(format!(
-                "--report {}: the name tells the form; let it end in .html or .json",
-                report.display()
-            )));
-        }
+        refuse_unknown_forms(&self.report)?;
         Ok((source, destination))
     }
 

@@ -17,6 +17,7 @@ const SETTLED: Duration = Duration::from_millis(100);
 /// now, that changes.
 const LOOKS: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
+
 impl Copy<'_> {
     /// Reads a source that takes writes again after something was sent, and looks for cells in whose
     /// place a client wrote a newer value to both sides before the older one arrived: the destination

@@ -204,16 +204,7 @@ mod tests {
     use super::*;
 
     fn server() -> Server {
-        Server {
-            tls: true,
-            host: "db.example".into(),
-            port: 8086,
-            prefix: String::new(),
-            user: None,
-            password: None,
-            ca: None,
-            insecure: false,
-        }
+        Server { tls: true, ..Server::at("db.example", 8086) }
     }
 
     #[test]

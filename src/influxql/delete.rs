@@ -5,7 +5,7 @@
 //! which the series has not are named as empty. Whoever deletes looks first what else would be hit.
 
 use super::{
-    column, enclosed, failed, fold, fold_once, quote, quote_name, run_on, wait_to_ask_again,
+    column, failed, fold, fold_once, literal, quote, quote_name, run_on, wait_to_ask_again,
 };
 use crate::error::Result;
 use crate::http::{Attempts, Client};
@@ -26,12 +26,10 @@ pub fn point(series: &Series, known: &[Vec<u8>], time: i64) -> Result<String, St
     let has = |key: &[u8]| series.tag(key).is_some();
     let absent = known.iter().map(Vec::as_slice).filter(|key| !has(key)).map(|key| (key, &b""[..]));
     for (key, value) in series.tags().iter().map(|(key, value)| (&**key, &**value)).chain(absent) {
-        // The server takes some such names for its own.
-        let named = quote(key).filter(|_| !key.starts_with(b"_") && key != b"time");
-        let named = named.ok_or_else(|| unnamed("tag", key))?;
-        let text = std::str::from_utf8(value).ok().and_then(|text| enclosed(text, '\''));
+        let named = super::tag(key).ok_or_else(|| unnamed("tag", key))?;
+        let text = std::str::from_utf8(value).ok().and_then(literal);
         let text = text.ok_or_else(|| unnamed("tag value", value))?;
-        statement.push_str(&format!(" AND {named}::tag = {text}"));
+        statement.push_str(&format!(" AND {named} = {text}"));
     }
     Ok(statement)
 }

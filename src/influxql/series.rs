@@ -1,6 +1,6 @@
 //! The series of a measurement, and conditions that name some of them.
 
-use super::{column, fold, literal, quote};
+use super::{column, fold, literal};
 use crate::error::Result;
 use crate::http::Client;
 use crate::line::key;
@@ -42,10 +42,8 @@ pub fn any_of(series: impl IntoIterator<Item = Series>) -> Option<String> {
 
 fn tags_of(series: &Series) -> Option<String> {
     let tag = |(key, value): &(Box<[u8]>, Box<[u8]>)| {
-        // The server takes some such names for its own.
-        let named = quote(key).filter(|_| !key.starts_with(b"_") && **key != *b"time")?;
         let value = std::str::from_utf8(value).ok().and_then(literal)?;
-        Some(format!("{named}::tag = {value}"))
+        Some(format!("{} = {value}", super::tag(key)?))
     };
     let tags: Option<Vec<String>> = series.tags().iter().map(tag).collect();
     tags.filter(|tags| !tags.is_empty()).map(|tags| format!("({})", tags.join(" AND ")))

@@ -77,11 +77,7 @@ pub(super) fn page_of_text(text: &str, json: &str, exit_status: u8) -> String {
 fn write_text(out: &mut String, text: &str, json: &str, exit_status: u8) -> fmt::Result {
     let word = text.split_whitespace().next().unwrap_or("Report");
     head(out, word)?;
-    let (class, sign) = match exit_status {
-        0 => ("good", "✓"),
-        3 => ("unsure", "!"),
-        _ => ("bad", "≠"),
-    };
+    let (class, sign) = look(exit_status, DIFFERENT);
     write!(
         out,
         "<header class=\"verdict {class}\"><h1><span class=\"sign\" aria-hidden=\"true\">{sign}</span> \
@@ -128,18 +124,25 @@ fn foot(out: &mut String, program: &str) -> fmt::Result {
     )
 }
 
-/// How a verdict looks: its class of style, and a sign that stands beside its word.
-fn look(report: &Report) -> (&'static str, &'static str) {
-    match (report.exit_status, report.verdict) {
-        (0, _) => ("good", "✓"),
-        (3, _) => ("unsure", "!"),
-        (_, Verdict::Different | Verdict::Conflicts) => ("bad", "≠"),
-        _ => ("bad", "✗"),
+/// The sign of sides that differ.
+const DIFFERENT: &str = "≠";
+
+/// How a verdict looks: its class of style, and a sign that stands beside its word; `bad` is that of
+/// none that is good or unsure.
+fn look(exit_status: u8, bad: &'static str) -> (&'static str, &'static str) {
+    match exit_status {
+        0 => ("good", "✓"),
+        3 => ("unsure", "!"),
+        _ => ("bad", bad),
     }
 }
 
 fn verdict(out: &mut String, report: &Report) -> fmt::Result {
-    let (class, sign) = look(report);
+    let bad = match report.verdict {
+        Verdict::Different | Verdict::Conflicts => DIFFERENT,
+        _ => "✗",
+    };
+    let (class, sign) = look(report.exit_status, bad);
     let word = report.verdict.word();
     write!(
         out,

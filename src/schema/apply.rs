@@ -95,16 +95,7 @@ mod tests {
 
     #[test]
     fn why_a_change_failed_tells_no_secret() {
-        let server = Server {
-            tls: false,
-            host: "h".into(),
-            port: 1,
-            prefix: String::new(),
-            user: None,
-            password: None,
-            ca: None,
-            insecure: false,
-        };
+        let server = Server::at("h", 1);
         let client = Client::new(server, Role::Destination).unwrap();
         let passwords = Passwords::from([("u".to_owned(), Secret::new("hunter2".into()))]);
         let target = Target { client: &client, meta: None, passwords: &passwords };

@@ -22,9 +22,11 @@ pub mod http;
 pub mod influxd;
 pub mod parrot;
 pub mod ports;
+pub mod random;
 pub mod run;
 
 pub use forward::Forward;
 pub use http::Response;
 pub use influxd::{Builder, Influxd};
+pub use random::Random;
 pub use run::{Gapless, Ran, Running};

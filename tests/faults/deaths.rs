@@ -32,16 +32,7 @@ fn batch(lines: &[String]) -> Batch {
 }
 
 fn address(server: &Influxd) -> Server {
-    Server {
-        tls: false,
-        host: "127.0.0.1".into(),
-        port: server.port(),
-        prefix: String::new(),
-        user: None,
-        password: None,
-        ca: None,
-        insecure: false,
-    }
+    Server::at("127.0.0.1", server.port())
 }
 
 fn sink(server: &Influxd) -> Influx {

@@ -23,16 +23,7 @@ const SHORT: Retry = Retry {
 };
 
 fn client(port: u16, role: Role, retry: Retry) -> Arc<Client> {
-    let server = Server {
-        tls: false,
-        host: "127.0.0.1".into(),
-        port,
-        prefix: String::new(),
-        user: None,
-        password: None,
-        ca: None,
-        insecure: false,
-    };
+    let server = Server::at("127.0.0.1", port);
     Arc::new(Client::with_limits(server, role, retry, Duration::from_secs(20)).unwrap())
 }
 

@@ -17,16 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) fn server_at(port: u16) -> Server {
-    Server {
-        tls: false,
-        host: "127.0.0.1".into(),
-        port,
-        prefix: String::new(),
-        user: None,
-        password: None,
-        ca: None,
-        insecure: false,
-    }
+    Server::at("127.0.0.1", port)
 }
 
 /// Gives up soon, so that failures are seen.

@@ -40,16 +40,7 @@ fn queried(source: &InfluxHttp) -> Cells {
 }
 
 fn source(server: &Influxd) -> InfluxHttp {
-    let place = Server {
-        tls: false,
-        host: "127.0.0.1".into(),
-        port: server.port(),
-        prefix: String::new(),
-        user: None,
-        password: None,
-        ca: None,
-        insecure: false,
-    };
+    let place = Server::at("127.0.0.1", server.port());
     let client = Arc::new(Client::new(place, Role::Source).unwrap());
     InfluxHttp::new(client, Some(DB.into()), None).unwrap()
 }
