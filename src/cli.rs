@@ -283,6 +283,10 @@ pub struct GapsArgs {
     /// Length of the stretches of time that are told apart
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     pub bucket: String,
+    /// Read only what may have changed: shards of a data directory whose files were written to since this
+    /// time, RFC 3339 or nanoseconds; `backup` for when the backup that is the destination was begun
+    #[arg(long, value_name = "TIME|backup")]
+    pub touched_since: Option<String>,
     /// Fill every gap, and prove it
     #[arg(long)]
     pub copy: bool,

@@ -6,6 +6,8 @@ mod common;
 
 use common::{Gapless, Influxd, run::Ran};
 use serde_json::Value;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// 2020-07-19T00:00:00Z.
 const START: i64 = 1_595_116_800_000_000_000;
@@ -147,6 +149,78 @@ fn points_that_each_server_gave_its_own_time_are_said_and_never_doubled() {
     assert_eq!(only["copy"]["sent"]["cells"], 1);
     let doubled = gaps(&from, &to, &["--copy", "--send-shifted"]).expect_status(0);
     assert_eq!(json(&doubled)["copy"]["verdict"], "complete");
+}
+
+/// Makes all files below a directory an hour older.
+fn age(directory: &Path) {
+    for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            age(&entry.path());
+        } else {
+            let file = std::fs::File::options().append(true).open(entry.path()).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(3_600)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn only_shards_that_were_touched_since_a_backup_are_read_again() {
+    const WEEK: i64 = 7 * DAY;
+    let (server, dir) = (Influxd::start(), tempfile::tempdir().unwrap());
+    server.create_database("db");
+    let line = |week: i64, second: i64, value: i64| {
+        format!("cpu,host=h{week} v={value}i {}\n", START + week * WEEK + second * SECOND)
+    };
+    for week in 0..4 {
+        server.write("db", (0..100).map(|second| line(week, second, 1)).collect::<String>());
+    }
+    server.flush();
+    let backup = dir.path().join("backup");
+    server.backup(&["-portable", "-database", "db"], &backup).expect_status(0);
+    for part in ["data", "wal"] {
+        age(&server.data_dir().join(part));
+    }
+    // A late point, one written again, and one deleted.
+    server.write("db", line(1, 200, 1));
+    server.write("db", line(1, 7, 2));
+    let delete = format!("DELETE FROM cpu WHERE time = {}", START + 3 * WEEK);
+    server.influx_cli(["-database", "db", "-execute", &delete]);
+    let (from, to) = (server.data_dir().to_str().unwrap(), backup.to_str().unwrap());
+    let whole = json(&gaps(from, to, &["--db", "db"]).expect_status(1));
+    let touched = ["--db", "db", "--touched-since", "backup"];
+    let report = json(&gaps(from, to, &touched).expect_status(1));
+    assert_eq!(report["windows"], whole["windows"], "{report:#}");
+    for class in ["missing_in_destination", "value_changed", "extra_in_destination"] {
+        assert_eq!(report["counts"][class], 1, "{class}: {report:#}");
+    }
+    // Of four groups the first and the third were not read.
+    assert_eq!(whole["counts"]["source"], 400, "one came, one is gone");
+    assert_eq!(report["counts"]["source"], 200);
+    let said = report["not_covered"].to_string();
+    assert!(
+        said.contains("2 of 4 shard groups: their files were last written to before"),
+        "{said}"
+    );
+    let later = ["--db", "db", "--touched-since", "2099-01-01"];
+    let none = json(&gaps(from, to, &later).expect_status(3));
+    assert_eq!(none["verdict"], "incomplete");
+    gaps(&server.location("db"), to, &touched[2..]).expect_status(2).expect_err("data directory");
+}
+
+#[test]
+fn a_window_alone_is_partial_coverage() {
+    let (old, new) = migrated();
+    let (from, to) = (old.location("db"), new.location("db"));
+    let start = (START + 130 * MINUTE).to_string();
+    let end = (START + 140 * MINUTE).to_string();
+    let window = ["--start", &start, "--end", &end];
+    let found = gaps(&from, &to, &window).expect_status(1);
+    found.expect_out("partial coverage: only the given window");
+    let filled = json(&gaps(&from, &to, &[&window[..], &["--copy"]].concat()).expect_status(3));
+    assert_eq!(filled["copy"]["verdict"], "identical");
+    let report = json(&gaps(&from, &to, &window).expect_status(3));
+    assert_eq!(report["verdict"], "incomplete");
+    assert_eq!(report["windows"], serde_json::json!([]));
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub struct Gaps {
     pub start: i64,
     /// First nanosecond after the window.
     pub end: i64,
+    /// Only the window that the operator gave was compared.
+    pub partial: bool,
     /// What lies outside of what was compared, one remark a line.
     pub not_covered: Vec<String>,
     /// Cells by class.
@@ -193,6 +195,7 @@ impl Gaps {
             destination: context.destination,
             start: context.window.start,
             end: context.window.end,
+            partial: false,
             not_covered: context.not_covered,
             counts,
             bucket: found.bucket,
@@ -206,6 +209,21 @@ impl Gaps {
             seconds: context.elapsed.as_secs_f64(),
             next,
         }
+    }
+
+    /// The same, where the operator gave the window: what changed outside of it nobody looked for.
+    #[must_use]
+    pub fn of_a_window_alone(mut self) -> Self {
+        self.partial = true;
+        self.reasons.push(
+            "partial coverage: only the given window was compared; points that came late, were \
+             overwritten or deleted outside of it are not seen"
+                .into(),
+        );
+        if self.exit_status == 0 {
+            (self.verdict, self.exit_status) = ("incomplete", 3);
+        }
+        self
     }
 
     /// Whether something is to be filled.
@@ -245,15 +263,19 @@ impl Gaps {
     pub fn with_copy(&self, copied: &Printed) -> Result<Printed> {
         let parsed: serde_json::Value = serde_json::from_str(&copied.json)
             .map_err(|error| ErrorKind::Data(format!("the report cannot be read: {error}")))?;
+        let exit_status = match copied.exit_status {
+            0 if self.partial => 3,
+            status => status,
+        };
         let both = serde_json::json!({
-            "command": "gaps", "exit_status": copied.exit_status, "gaps": self, "copy": parsed,
+            "command": "gaps", "exit_status": exit_status, "gaps": self, "copy": parsed,
         });
         let found = self.to_string();
         // What follows says what to do next.
         let found = found.lines().filter(|line| !line.starts_with("  next: "));
         let found: String = found.flat_map(|line| [line, "\n"]).collect();
         let text = format!("{found}{}", copied.text);
-        Ok(given_out(text, json(&both)?, copied.exit_status))
+        Ok(given_out(text, json(&both)?, exit_status))
     }
 }
 

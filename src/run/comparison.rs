@@ -3,7 +3,7 @@
 use super::job::{Job, floor, grid};
 use crate::cli::TwoSides;
 use crate::compare::{self, Unit};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::http::Role;
 use crate::location::Location;
 use crate::pipeline::{Progress, Stage};
@@ -13,7 +13,11 @@ use crate::reject::Rejects;
 use crate::side::{self, SourceSide};
 use crate::units::{self, Pair, Slice};
 use crate::verify::{self, Live};
+use crate::window::{Window, format_time, parse_time};
 use std::time::Duration;
+
+/// Nanoseconds by which the clocks of a server and of the machine that made a backup may differ.
+const CLOCKS_APART: i64 = 600_000_000_000;
 
 /// Both sides of a comparison.
 pub(super) struct Comparison {
@@ -88,6 +92,56 @@ impl Comparison {
     pub(super) fn cut(&mut self, slice: Slice) {
         self.units = slice.cut(std::mem::take(&mut self.units));
         self.job.not_covered.push(format!("the other slices: this was {slice} (--slice)"));
+    }
+
+    /// Leaves out the units of which no file of the source was written to since a time; `backup` stands for
+    /// when the destination was begun, where it is one.
+    pub(super) fn leave_out_untouched(&mut self, since: &str) -> Result<()> {
+        let time = match since {
+            "backup" => self.begun()?,
+            given => parse_time(given)?,
+        };
+        let mut old = Vec::new();
+        for pair in self.pairs.iter().filter(|pair| !pair.source_lacks) {
+            let namespace = &pair.source.namespace;
+            let before = time.saturating_sub(CLOCKS_APART);
+            let Some(windows) = self.job.side.source.untouched(namespace, before)? else {
+                return Err(Error::usage(
+                    "--touched-since looks at the times of files: it is for a data directory as the \
+                     source",
+                )
+                .with_next("leave --touched-since out: everything is read then"));
+            };
+            old.extend(windows.into_iter().map(|window| (namespace.clone(), window)));
+        }
+        let all = self.units.len();
+        self.units.retain(|unit| {
+            let within = |window: &Window| window.intersect(unit.window) == Some(unit.window);
+            !old.iter().any(|(namespace, window)| *namespace == unit.source && within(window))
+        });
+        self.job.not_covered.push(format!(
+            "{} of {all} shard groups: their files were last written to before {}, and are not read again \
+             (--touched-since)",
+            all - self.units.len(),
+            format_time(time)
+        ));
+        Ok(())
+    }
+
+    fn begun(&self) -> Result<i64> {
+        let wanted = &self.job.settings.namespace;
+        let made = self.destination.source.made(wanted, self.job.window);
+        let made = made.ok_or_else(|| {
+            Error::usage("the destination is no backup that says when it was begun")
+                .with_next("--touched-since TIME: when the backup was begun")
+        })?;
+        if !made.exact {
+            let at = format_time(made.time);
+            let what = format!("the backup does not say when it was begun: at {at} at the latest");
+            return Err(Error::usage(what)
+                .with_next("--touched-since TIME: when the backup was begun, or earlier"));
+        }
+        Ok(made.time)
     }
 
     fn clocks(&self) -> (Option<i64>, Option<i64>) {

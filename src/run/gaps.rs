@@ -20,6 +20,9 @@ pub fn gaps(arguments: &GapsArgs, stop: &Stop, progress: &Meter) -> Result<Print
     let (pauses, bucket) = (arguments.recheck.pauses()?, arguments.bucket()?);
     let sides = &arguments.sides;
     let mut both = Comparison::open("gaps", sides, pauses, progress)?;
+    if let Some(since) = &arguments.touched_since {
+        both.leave_out_untouched(since)?;
+    }
     let by = arguments.by.as_bytes();
     let observer = Arc::new(Observer::new(by, bucket));
     let options = compare::Options {
@@ -37,6 +40,11 @@ pub fn gaps(arguments: &GapsArgs, stop: &Stop, progress: &Meter) -> Result<Print
     }
     let context = both.job.context(sides, progress)?;
     let report = Gaps::of(context, &outcome, &found, &arguments.by, both.is_writable());
+    let settings = &both.job.settings;
+    let report = match settings.start_given || settings.end_given {
+        true => report.of_a_window_alone(),
+        false => report,
+    };
     match report.fill(arguments.send_shifted) {
         Fill::Wanted if arguments.copy => {
             progress.stage("copy");

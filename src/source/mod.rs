@@ -123,6 +123,15 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// The stretches of time of a namespace whose files were last written to before a time, nanoseconds
+    /// since 1970; `None` where the place has no times of its files.
+    ///
+    /// # Errors
+    /// Where the place cannot be read, or the namespace does not exist.
+    fn untouched(&self, _namespace: &Namespace, _since: i64) -> Result<Option<Vec<Window>>> {
+        Ok(None)
+    }
+
     /// The digests that it holds in place of rows. A place that holds some opens no partition: those
     /// that it plans are the units that were digested.
     fn digest_file(&self) -> Option<&DigestFile> {

@@ -78,6 +78,19 @@ pub trait Place: Send + Sync {
         Ok(BTreeSet::new())
     }
 
+    /// True where it knows when its files were written to.
+    fn has_times(&self) -> bool {
+        false
+    }
+
+    /// When a file of a shard was last written to, nanoseconds since 1970; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn touched(&self, _namespace: &Namespace, _shard: u64) -> Result<Option<i64>> {
+        Ok(None)
+    }
+
     /// What is there and was not read, one remark a line.
     fn unread(&self) -> Vec<String> {
         Vec::new()
@@ -346,6 +359,25 @@ impl<P: Place> Source for TsmSource<P> {
             }
         }
         made.into_iter().min_by_key(|made| made.time).or_else(|| self.place.made(None))
+    }
+
+    fn untouched(&self, namespace: &Namespace, since: i64) -> Result<Option<Vec<Window>>> {
+        if !self.place.has_times() {
+            return Ok(None);
+        }
+        let mut touched = Vec::new();
+        let groups = self.groups_of(namespace)?;
+        for group in &groups {
+            // A group that lost its files was touched.
+            let mut old = !group.shards.is_empty();
+            for shard in &group.shards {
+                old &= self.place.touched(namespace, shard.id)?.is_some_and(|time| time < since);
+            }
+            touched.extend((!old).then_some(group.window()));
+        }
+        let mut windows = united(groups.iter().map(ShardGroup::window));
+        windows.retain(|window| touched.iter().all(|one| one.intersect(*window).is_none()));
+        Ok(Some(windows))
     }
 
     fn unread(&self) -> Vec<String> {

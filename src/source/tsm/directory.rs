@@ -110,6 +110,16 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// The directories of a shard's TSM files and of its log.
+    fn of_shard(&self, namespace: &Namespace, shard: u64) -> [PathBuf; 2] {
+        [&self.data, &self.wal].map(|root| {
+            let policy = root.join(&namespace.database).join(&namespace.retention_policy);
+            policy.join(shard.to_string())
+        })
+    }
+}
+
 /// True for the directory of the databases' TSM files itself, false for the one above it, which has a
 /// `data` with databases in it. A database may be called `data`.
 fn holds_databases(root: &Path) -> bool {
@@ -153,11 +163,7 @@ impl Directory {
     }
 
     fn shard(&self, namespace: &Namespace, id: u64) -> Result<Option<Shard>> {
-        let below = |root: &Path| {
-            let policy = root.join(&namespace.database).join(&namespace.retention_policy);
-            policy.join(id.to_string())
-        };
-        let (data, wal) = (below(&self.layout.data), below(&self.layout.wal));
+        let [data, wal] = self.layout.of_shard(namespace, id);
         for _ in 0..TRIES {
             let log = self.log(&wal)?;
             let before = list(&data, "tsm")?;
@@ -331,6 +337,19 @@ impl Place for Directory {
 
     fn unread(&self) -> Vec<String> {
         self.unread.texts()
+    }
+
+    fn has_times(&self) -> bool {
+        true
+    }
+
+    fn touched(&self, namespace: &Namespace, shard: u64) -> Result<Option<i64>> {
+        let directories = self.layout.of_shard(namespace, shard);
+        let time = directories.iter().filter_map(|directory| newest(directory, 4)).max();
+        // What cannot be a time is taken for the newest there is.
+        let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
+        let nanos = |time| since(time).and_then(|since| i64::try_from(since.as_nanos()).ok());
+        Ok(time.map(|time| nanos(time).unwrap_or(i64::MAX)))
     }
 
     fn stored(&self, namespace: &Namespace) -> Result<BTreeSet<u64>> {
