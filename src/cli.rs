@@ -1,7 +1,9 @@
 //! The command line: what can be typed, and what it means.
 
+mod backup;
 mod schema;
 
+pub use self::backup::BackupArgs;
 pub use self::schema::SchemaArgs;
 
 use crate::conflicts::Policy;
@@ -69,6 +71,9 @@ pub enum Command {
     /// Say what of databases, retention policies, users, grants, continuous queries and subscriptions a
     /// server lacks that the source has; make it with --apply
     Schema(SchemaArgs),
+    /// Take a portable backup of a server by its snapshot port, digest it, and go on where it was
+    /// interrupted; influxd restore -portable takes it, and so does gapless copy
+    Backup(BackupArgs),
     /// Write canonical line protocol to standard output
     Cat(CatArgs),
     /// Show what a source holds: databases, measurements, series, cells, times, types

@@ -39,6 +39,8 @@
 //!   [`causes`] guesses at what the pattern of differences says; [`cat`] writes line protocol;
 //!   [`inspect`] counts;
 //!   [`digests`] sums, and saves sums.
+//! - [`backup`] keeps the tars of a snapshot port: what has its name in the directory is whole, so that the
+//!   directory itself says where to go on, and the manifest comes when the digest of all of it is made.
 //! - A digest file ([`mod@digest_file`]) holds the leaves of a source, to be compared when the source
 //!   is gone. It is a source that plans units and opens none: [`source::Source::digest_file`] hands its
 //!   leaves to the comparison. Where leaves differ then, no cells can be read, and the comparison says
@@ -56,7 +58,7 @@
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`mod@digest_file`], [`reject`], [`snapshot`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
-//! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`repair`], [`cat`], [`digests`], [`gaps`], [`inspect`], [`causes`], [`schema`] |
+//! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`repair`], [`backup`], [`cat`], [`digests`], [`gaps`], [`inspect`], [`causes`], [`schema`] |
 //! | 6 | [`side`], [`report`], [`progress`], [`logs`], [`panics`], [`cli`], [`run`], `main` |
 //!
 //! # Threads
@@ -115,6 +117,7 @@
 //! where, and what to do next.
 
 pub mod archive;
+pub mod backup;
 pub mod block;
 pub mod cat;
 pub mod causes;

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use gapless::cli::{
-    CatArgs, Cli, Command, Common, DigestArgs, DigestFiles, SchemaArgs, Told, TwoSides,
+    BackupArgs, CatArgs, Cli, Command, Common, DigestArgs, DigestFiles, SchemaArgs, Told, TwoSides,
 };
 use gapless::error::{Error, ErrorKind, Result};
 use gapless::logs;
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
             reported(&arguments.sides, asked, |progress| run::repair(&arguments, &stop, progress))
         }
         Command::Schema(arguments) => schema(&arguments, asked),
+        Command::Backup(arguments) => backup(&arguments, asked),
         Command::Cat(arguments) => cat(&arguments, asked),
         Command::Inspect(arguments) => {
             listed(&arguments.common, arguments.json, asked, |it| run::inspect(&arguments, it))
@@ -115,6 +116,13 @@ fn schema(arguments: &SchemaArgs, asked: Asked) -> Result<u8> {
     let stop = stop_by_signal();
     let report =
         shown(&arguments.told, asked, false, |progress| run::schema(arguments, &stop, progress))?;
+    print_report(&report, &arguments.report, arguments.json, arguments.told.quiet)
+}
+
+fn backup(arguments: &BackupArgs, asked: Asked) -> Result<u8> {
+    let stop = stop_by_signal();
+    let report =
+        shown(&arguments.told, asked, false, |progress| run::backup(arguments, &stop, progress))?;
     print_report(&report, &arguments.report, arguments.json, arguments.told.quiet)
 }
 

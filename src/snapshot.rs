@@ -133,15 +133,30 @@ impl Port {
     /// # Errors
     /// Where the server cannot be reached, or its answer is not understood.
     pub fn has(&self, shard: ShardName<'_>) -> Result<bool> {
+        Ok(self.shards(shard.database, shard.retention_policy)?.contains(&shard.id))
+    }
+
+    /// The shards of a retention policy of which the server has files, sorted.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached, or its answer is not understood.
+    pub fn shards(&self, database: &str, retention_policy: &str) -> Result<Vec<u64>> {
         let request =
-            Request { r#type: SHARDS_OF_RP, shard_id: 0, ..Request::of_shard(SHARDS_OF_RP, shard) };
-        let path = format!("{}/{}/{}", shard.database, shard.retention_policy, shard.id);
+            Request::of_shard(SHARDS_OF_RP, ShardName { database, retention_policy, id: 0 });
+        let below = format!("{database}/{retention_policy}/");
         self.repeated("the shards of a retention policy", || {
             let mut bytes = Vec::new();
             self.ask(&request)?.take(REPLY_MAX).read_to_end(&mut bytes)?;
             let paths: Paths = serde_json::from_slice(&bytes)
                 .map_err(|error| Again::Busy(format!("its answer is not understood: {error}")))?;
-            Ok(paths.paths.unwrap_or_default().contains(&path))
+            let paths = paths.paths.unwrap_or_default();
+            let ids = paths.iter().map(|path| path.strip_prefix(&below)?.parse().ok());
+            let mut ids: Vec<u64> = ids
+                .collect::<Option<_>>()
+                .ok_or_else(|| Again::Busy(format!("its answer is not understood: {paths:?}")))?;
+            ids.sort_unstable();
+            ids.dedup();
+            Ok(ids)
         })
     }
 

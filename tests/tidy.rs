@@ -35,6 +35,7 @@ const LAYERS: [&[&str]; 7] = [
         "copy",
         "verify",
         "repair",
+        "backup",
         "cat",
         "digests",
         "gaps",

@@ -10,10 +10,10 @@
 //! TIME is `20060102T150405Z`, UTC. Nothing here opens a file.
 
 use super::message::Packet;
-use crate::error::Damage;
+use crate::error::{Damage, ErrorKind, Result as Outcome};
 use crate::tsm::input::Input;
 use prost::Message;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// First word of a framed meta store (`BackupMagicHeader`).
 const MAGIC: u64 = 0x5959_0101;
@@ -60,8 +60,14 @@ pub fn packet(bytes: &[u8]) -> Result<Vec<u8>, Damage> {
     Ok(packet.meta)
 }
 
+/// Wraps the bytes of `meta.db` as a portable backup holds them.
+#[must_use]
+pub fn packet_of(meta: &[u8]) -> Vec<u8> {
+    Packet { meta: meta.to_vec(), node_max: 0 }.encode_to_vec()
+}
+
 /// What a portable backup consists of.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Manifest {
     /// The meta store, which is always that of the whole server.
     pub meta: MetaFile,
@@ -74,7 +80,7 @@ pub struct Manifest {
 }
 
 /// The file that holds the meta store.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct MetaFile {
     /// Its name, beside the manifest.
     #[serde(rename = "fileName")]
@@ -84,7 +90,7 @@ pub struct MetaFile {
 }
 
 /// The file that holds a shard.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ShardFile {
     /// Database name.
     pub database: String,
@@ -98,6 +104,9 @@ pub struct ShardFile {
     pub name: String,
     /// Bytes of the tar, decompressed.
     pub size: u64,
+    /// Servers write 0.
+    #[serde(rename = "lastModified", default)]
+    pub modified: i64,
 }
 
 /// Servers write `null` where there is no shard.
@@ -106,6 +115,15 @@ fn or_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<ShardFile>, 
 }
 
 impl Manifest {
+    /// The manifest as servers write it.
+    ///
+    /// # Errors
+    /// Where it cannot be expressed, which would be a defect.
+    pub fn text(&self) -> Outcome<String> {
+        serde_json::to_string_pretty(self)
+            .map_err(|error| ErrorKind::Data(format!("the manifest: {error}")).into())
+    }
+
     /// Reads a manifest, whose files then all stand beside it.
     ///
     /// # Errors

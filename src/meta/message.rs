@@ -118,6 +118,9 @@ struct UserPrivilege {
 pub(super) struct Packet {
     #[prost(bytes = "vec", tag = "1")]
     pub(super) meta: Vec<u8>,
+    /// `MaxNodeID`, 0 in InfluxDB OSS. A server refuses to restore a packet without it.
+    #[prost(uint64, required, tag = "2")]
+    pub(super) node_max: u64,
 }
 
 impl Data {

@@ -3,6 +3,7 @@
 //! Verdict and exit status are decided here and nowhere else.
 
 mod accounts;
+pub mod backup;
 mod charts;
 pub mod digest_file;
 pub mod digests;

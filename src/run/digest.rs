@@ -2,6 +2,7 @@
 
 use super::job::Job;
 use super::{Listing, SERIES_SHARE, open_to_read};
+use crate::archive::Span;
 use crate::cli::{DigestArgs, MergeArgs, bytes};
 use crate::digest_file::{Contents, DigestFile, Origin};
 use crate::digests;
@@ -69,30 +70,33 @@ fn save(
     let source = &*job.side.source;
     let saved = digests::save(source, &held, output, &options, progress)?;
     let rejected = job.rejects.finish()?.rows;
-    let mut not_read = source.unread();
-    not_read.extend((rejected > 0).then(|| format!("{rejected} rows, which were rejected")));
+    let not_read = (rejected > 0).then(|| format!("{rejected} rows, which were rejected"));
     let named = match location {
         Location::Influx(influx) | Location::Snapshot(influx) => influx.database.is_some(),
         _ => false,
     };
     let every = job.settings.namespace.is_empty() && !named;
-    saved.finish(Contents {
-        origins: vec![Origin {
-            source: location.to_string(),
-            made,
-            gapless: env!("CARGO_PKG_VERSION").to_owned(),
-        }],
-        every_namespace: every.then(|| job.window.into()).into_iter().collect(),
-        filter: FilterEntry::from(&job.settings.filter),
-        raw_keys: source.sees_raw_keys(),
-        cuts_keys: source.cuts_keys(),
-        not_covered: job.not_covered.clone(),
-        not_read,
-        ..Contents::default()
-    })?;
+    let mut contents = contents(source, location.to_string(), made);
+    contents.every_namespace.extend(every.then(|| Span::from(job.window)));
+    contents.filter = FilterEntry::from(&job.settings.filter);
+    contents.not_covered.clone_from(&job.not_covered);
+    contents.not_read.extend(not_read);
+    saved.finish(contents)?;
     let unread = job.note_unread();
     let not_covered = job.not_covered.clone();
     list(output, location.to_string(), job.window, not_covered, (rejected, unread), progress)
+}
+
+/// What a digest file says of its source.
+pub(super) fn contents(source: &dyn Source, location: String, made: i64) -> Contents {
+    let gapless = env!("CARGO_PKG_VERSION").to_owned();
+    Contents {
+        origins: vec![Origin { source: location, made, gapless }],
+        raw_keys: source.sees_raw_keys(),
+        cuts_keys: source.cuts_keys(),
+        not_read: source.unread(),
+        ..Contents::default()
+    }
 }
 
 /// Reads a file that was just written, and lists the digests that it holds.

@@ -1,5 +1,6 @@
 //! Runs a command: opens both sides, divides the work, hands it to the operation, makes the report.
 
+mod backup;
 mod comparison;
 mod digest;
 mod gaps;
@@ -9,6 +10,7 @@ mod resume;
 mod saved;
 mod schema;
 
+pub use self::backup::backup;
 pub use self::digest::{digest, export, merge};
 pub use self::gaps::gaps;
 pub use self::repair::repair;

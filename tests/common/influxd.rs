@@ -378,6 +378,24 @@ impl Influxd {
         backup.args(args).arg(dir).run().expect_status(0)
     }
 
+    /// `influxd restore -portable DIR` into this server; it must end with 0. The server enables the shards a
+    /// while after the tool has ended.
+    #[track_caller]
+    pub fn restore(&self, dir: &Path) {
+        let host = format!("127.0.0.1:{}", self.snapshot_port());
+        let restore = Gapless::program(tool("influxd"), ["restore", "-portable", "-host", &host]);
+        restore.arg(dir).run().expect_status(0);
+        for name in rows(&self.query("SHOW DATABASES")) {
+            let name = ident(name[0].as_str().unwrap_or_default());
+            let read = format!("SELECT count(*) FROM {name}../.*/");
+            let deadline = Instant::now() + START;
+            while self.query_raw(&read).text().contains("shard is disabled") {
+                assert!(Instant::now() < deadline, "the shards of {name} stay disabled");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+
     /// Has the server write its cache to TSM files, which empties the write-ahead log.
     #[track_caller]
     pub fn flush(&self) {

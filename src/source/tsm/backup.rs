@@ -109,6 +109,23 @@ impl Backup {
         Ok(Self { root, meta, shards, time, manifest: true, room, remarks, salvage })
     }
 
+    /// The backup in a directory of which a manifest is to be written.
+    ///
+    /// # Errors
+    /// Where a part of it is missing, or damaged.
+    pub fn unwritten(root: &Path, manifest: &Manifest, time: i64, room: Room) -> Result<Self> {
+        let mut resolved = Resolved::default();
+        let time = Some(Made::begun(time));
+        resolved.add(&root.join("the manifest"), manifest.files.clone(), time);
+        if let Some((error, _)) = resolved.lost.into_values().next() {
+            return Err(error);
+        }
+        let meta = Arc::new(read_packet(root.join(&manifest.meta.name), manifest.meta.size)?);
+        let (root, shards) = (root.to_owned(), resolved.shards);
+        let remarks = Arc::default();
+        Ok(Self { root, meta, shards, time, manifest: true, room, remarks, salvage: None })
+    }
+
     fn older(
         root: &Path,
         meta: &str,
@@ -198,7 +215,7 @@ impl Resolved {
     /// Adds the files of a manifest that is older than all before.
     fn add(&mut self, manifest: &Path, files: Vec<ShardFile>, time: Option<Made>) {
         let root = manifest.parent().unwrap_or(Path::new(""));
-        for ShardFile { database, policy: retention_policy, shard, name, size } in files {
+        for ShardFile { database, policy: retention_policy, shard, name, size, .. } in files {
             let key = (Namespace { database, retention_policy }, shard);
             if self.shards.contains_key(&key) {
                 continue;
