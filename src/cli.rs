@@ -1,9 +1,13 @@
 //! The command line: what can be typed, and what it means.
 
 mod backup;
+mod gaps;
+mod runbook;
 mod schema;
 
 pub use self::backup::BackupArgs;
+pub use self::gaps::GapsArgs;
+pub use self::runbook::{Accept, RunbookArgs};
 pub use self::schema::SchemaArgs;
 
 use crate::conflicts::Policy;
@@ -19,7 +23,7 @@ use crate::sink::influx::Consistency;
 use crate::source::tsm::directory::Parts;
 use crate::spill::Place;
 use crate::units::Slice;
-use crate::window::{HOUR, Window, parse_time};
+use crate::window::{Window, parse_time};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,6 +78,9 @@ pub enum Command {
     /// Take a portable backup of a server by its snapshot port, digest it, and go on where it was
     /// interrupted; influxd restore -portable takes it, and so does gapless copy
     Backup(BackupArgs),
+    /// Say where a migration stands: each step, what both servers show of it, the commands of what is left, and
+    /// whether the old server may be stopped
+    Runbook(RunbookArgs),
     /// Write canonical line protocol to standard output
     Cat(CatArgs),
     /// Show what a source holds: databases, measurements, series, cells, times, types
@@ -265,60 +272,12 @@ pub struct VerifyArgs {
 }
 
 /// When differences of sides that take writes are read again.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Recheck {
     /// Read what differs again after these pauses, where a side takes writes: what agrees by then was
     /// on its way, what stays is a difference; none: judge what is read first
     #[arg(long, value_name = "PAUSES", default_value = "5s,15s,45s,135s,405s")]
     recheck: String,
-}
-
-/// Arguments of `gaps`.
-#[derive(Debug, Args)]
-pub struct GapsArgs {
-    /// Both sides.
-    #[command(flatten)]
-    pub sides: TwoSides,
-    /// Pauses.
-    #[command(flatten)]
-    pub recheck: Recheck,
-    /// The tag that tells writers apart
-    #[arg(long, value_name = "TAG", default_value = "host")]
-    pub by: String,
-    /// Length of the stretches of time that are told apart
-    #[arg(long, value_name = "DURATION", default_value = "1m")]
-    pub bucket: String,
-    /// Read only what may have changed: shards of a data directory whose files were written to since this
-    /// time, RFC 3339 or nanoseconds; `backup` for when the backup that is the destination was begun
-    #[arg(long, value_name = "TIME|backup")]
-    pub touched_since: Option<String>,
-    /// Fill every gap, and prove it
-    #[arg(long)]
-    pub copy: bool,
-    /// With --copy: fill even what seems to be at the destination with other times, less than a second away
-    #[arg(long, requires = "copy")]
-    pub send_shifted: bool,
-    /// With --copy: create the database and retention policy at the destination where they are missing
-    #[arg(long, requires = "copy")]
-    pub create: bool,
-}
-
-impl GapsArgs {
-    /// Length of a bucket, nanoseconds.
-    ///
-    /// # Errors
-    /// A usage error for what is no duration between a second and an hour that divides an hour.
-    pub fn bucket(&self) -> Result<i64> {
-        let parsed: Option<jiff::SignedDuration> = self.bucket.parse().ok();
-        let length = parsed.and_then(|length| i64::try_from(length.as_nanos()).ok());
-        let fits = |length: &i64| (1_000_000_000..=HOUR).contains(length) && HOUR % length == 0;
-        length.filter(fits).ok_or_else(|| {
-            Error::usage(format!(
-                "{:?} is no length of a bucket: write one that divides an hour, from 1s to 1h",
-                self.bucket
-            ))
-        })
-    }
 }
 
 /// Longest pause, and most of them, before differences are read again.

@@ -14,6 +14,7 @@ mod explain;
 mod schema;
 mod series;
 mod single;
+mod stats;
 
 pub use explain::{Touched, read_types, touched};
 pub use schema::{
@@ -21,6 +22,7 @@ pub use schema::{
     uptime_of_node,
 };
 pub use series::{any_of, series};
+pub use stats::taken;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Attempts, Body, BodyReader, Call, Client, form, shorten};
@@ -359,6 +361,15 @@ pub fn ping(client: &Client) -> Result<String> {
         return Err(Error::location(place, reason));
     }
     Ok(version)
+}
+
+/// True for a node of an InfluxDB Enterprise cluster, whose version names both its parts
+/// (`1.8.10-c1.8.10`).
+///
+/// # Errors
+/// As [`ping`].
+pub fn is_enterprise(client: &Client) -> Result<bool> {
+    Ok(ping(client)?.contains("-c"))
 }
 
 #[cfg(test)]

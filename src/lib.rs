@@ -41,6 +41,7 @@
 //!   [`digests`] sums, and saves sums.
 //! - [`backup`] keeps the tars of a snapshot port: what has its name in the directory is whole, so that the
 //!   directory itself says where to go on, and the manifest comes when the digest of all of it is made.
+//! - [`runbook`] is a pure function of what was seen: `run` asks by the commands that an operator would run.
 //! - A digest file ([`mod@digest_file`]) holds the leaves of a source, to be compared when the source
 //!   is gone. It is a source that plans units and opens none: [`source::Source::digest_file`] hands its
 //!   leaves to the comparison. Where leaves differ then, no cells can be read, and the comparison says
@@ -58,7 +59,7 @@
 //! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`mod@digest_file`], [`reject`], [`snapshot`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
-//! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`repair`], [`backup`], [`cat`], [`digests`], [`gaps`], [`inspect`], [`causes`], [`schema`] |
+//! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`repair`], [`backup`], [`cat`], [`digests`], [`gaps`], [`inspect`], [`causes`], [`schema`], [`runbook`] |
 //! | 6 | [`side`], [`report`], [`progress`], [`logs`], [`panics`], [`cli`], [`run`], `main` |
 //!
 //! # Threads
@@ -152,6 +153,7 @@ pub mod reject;
 pub mod repair;
 pub mod report;
 pub mod run;
+pub mod runbook;
 pub mod schema;
 pub mod series;
 pub mod side;

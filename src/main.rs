@@ -46,6 +46,10 @@ fn main() -> ExitCode {
             reported(&arguments.sides, asked, |progress| run::repair(&arguments, &stop, progress))
         }
         Command::Schema(arguments) => schema(&arguments, asked),
+        Command::Runbook(arguments) => {
+            let stop = stop_by_signal();
+            reported(&arguments.sides, asked, |progress| run::runbook(&arguments, &stop, progress))
+        }
         Command::Backup(arguments) => backup(&arguments, asked),
         Command::Cat(arguments) => cat(&arguments, asked),
         Command::Inspect(arguments) => {

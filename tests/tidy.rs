@@ -42,6 +42,7 @@ const LAYERS: [&[&str]; 7] = [
         "inspect",
         "causes",
         "schema",
+        "runbook",
     ],
     &["side", "report", "progress", "logs", "panics", "cli", "run", "main", "lib"],
 ];

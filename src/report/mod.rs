@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod next;
 mod printed;
 pub mod repair;
+pub mod runbook;
 pub mod schema;
 mod stretch;
 pub mod text;
@@ -20,6 +21,7 @@ mod types;
 
 pub use self::accounts::{Accounts, Expired, ExpiredPolicy, RejectedSeries};
 pub use self::charts::{Bucket, Timeline};
+pub(crate) use self::next::quote;
 pub use self::printed::{Form, Printed};
 pub use self::types::{TypeConflict, TypesDealtWith};
 

@@ -66,7 +66,7 @@ pub fn resume(arguments: &[String], journal: &Path) -> Option<String> {
 }
 
 /// A word as a POSIX shell reads it back.
-pub(super) fn quote(word: &str) -> String {
+pub(crate) fn quote(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {
         return word.to_owned();

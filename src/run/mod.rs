@@ -7,6 +7,7 @@ mod gaps;
 mod job;
 mod repair;
 mod resume;
+mod runbook;
 mod saved;
 mod schema;
 
@@ -14,6 +15,7 @@ pub use self::backup::backup;
 pub use self::digest::{digest, export, merge};
 pub use self::gaps::gaps;
 pub use self::repair::repair;
+pub use self::runbook::runbook;
 pub use self::schema::schema;
 
 use self::comparison::Comparison;
