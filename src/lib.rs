@@ -84,7 +84,9 @@
 //! `--memory` is divided: half is for the rows of a line file, a quarter for digests (both sides of
 //! each unit under way), an eighth for batches under way ([`pipeline::Gate`]). Blocks are at most
 //! 2 MiB; those of spilled runs are smaller, since a merge holds one of each run. A single row may be
-//! larger than any of these: a line may take a quarter of the rows' part. While digests are saved, an
+//! larger than any of these: a line may take a quarter of the rows' part. Of a server's own files, the
+//! rows' part is divided by the units under way: a share is for the log and the unpacked files of one
+//! shard on each side, and what does not fit goes to disk, a log as TSM files. While digests are saved, an
 //! eighth is for the series that are told apart; the dictionary of a digest file is merged from runs on
 //! disk.
 //!

@@ -61,6 +61,8 @@ pub struct Reading {
     pub identify: bool,
     /// Damage in a server's files is passed over and counted.
     pub salvage: bool,
+    /// Shards that are open at once.
+    pub jobs: usize,
     /// Parts of a server's data directory that stand elsewhere.
     pub parts: Parts,
 }

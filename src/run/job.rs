@@ -480,7 +480,8 @@ fn open_side(
         Role::Source => settings.parts.clone(),
         Role::Destination => Parts::default(),
     };
-    let reading = side::Reading { lines, identify, salvage: settings.salvage, parts };
+    let reading =
+        side::Reading { lines, identify, salvage: settings.salvage, jobs: settings.jobs, parts };
     side::open_source(location, access, role, &reading, rejects, progress)
 }
 

@@ -29,8 +29,11 @@ pub(super) fn open_files(path: &Path, reading: &Reading) -> Result<Option<Source
         Some(SourceSide { source, lines: None, clock, identity: None })
     };
     if let Some(layout) = Layout::of(path, &reading.parts)? {
-        let options =
-            directory::Options { salvage: reading.salvage, log_max: reading.lines.memory_max / 2 };
+        let options = directory::Options {
+            salvage: reading.salvage,
+            log_max: share(reading) / 2,
+            spill: reading.lines.spill.clone(),
+        };
         let place = Directory::new(path.to_owned(), layout, options);
         let clock = place.is_recent().then(now);
         return Ok(side(Box::new(TsmSource::new(place, wanted)), clock));
@@ -87,7 +90,11 @@ pub(super) fn open_snapshot(
     Ok(TsmSource::new(Live::new(port, room(reading), reading.salvage)?, wanted))
 }
 
-/// Memory for the files of a shard, of which two are open at once on each side.
 fn room(reading: &Reading) -> Room {
-    Room { memory: reading.lines.memory_max / 4, spill: reading.lines.spill.clone() }
+    Room { memory: share(reading) / 4, spill: reading.lines.spill.clone() }
+}
+
+/// Memory for one shard: as many are open at once as work is done, on each side.
+fn share(reading: &Reading) -> usize {
+    reading.lines.memory_max / reading.jobs.max(1)
 }

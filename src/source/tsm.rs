@@ -16,6 +16,7 @@ pub mod packed;
 pub mod reader;
 mod remarks;
 pub mod shard;
+mod spilled;
 
 use self::absent::Absent;
 use self::reader::ShardReader;
@@ -27,6 +28,7 @@ use crate::meta::{Meta, RetentionPolicy, ShardGroup};
 use crate::plan::{Held, Namespace, Partition, RpSettings, Scope};
 pub use crate::source::Made;
 use crate::source::{Reader, Source};
+use crate::tsm::index::Entry;
 use crate::tsm::split_key;
 use crate::types::FieldTypes;
 use crate::value::FieldType;
@@ -238,7 +240,13 @@ fn each_key_of(
     for file in &shard.files {
         for key in file.tsm.keys() {
             let key = key.map_err(|damage| file.damaged(damage))?;
-            if key.meeting(window).next().is_some() {
+            // What a log deleted from itself is not there, wherever it is held.
+            let hidden = match &file.deleted {
+                Some(_) => file.hidden(key.key)?,
+                None => Vec::new(),
+            };
+            let is_there = |entry: Entry| !hidden.iter().any(|span| span.holds(entry.span));
+            if key.meeting(window).any(is_there) {
                 each(key.key, key.field_type);
             }
         }

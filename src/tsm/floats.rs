@@ -15,8 +15,8 @@ use super::Damage;
 use super::input::Input;
 use super::integers::expect;
 
-/// What ends the stream.
-const END: u64 = 0x7ff8_0000_0000_0001;
+/// What ends the stream: a NaN that cannot be stored.
+pub(crate) const END: u64 = 0x7ff8_0000_0000_0001;
 
 /// Bits that [`Bits::ahead`] gives for sure.
 const AHEAD: u32 = 57;
@@ -52,6 +52,44 @@ pub(super) fn decode(mut input: Input<'_>, out: &mut [f64]) -> Result<(), Damage
         return Err(start.damaged(format!("the floats do not end behind {expected} values")));
     }
     Ok(())
+}
+
+/// Appends values, none of which is [`END`]. Each that changes has a window of all bits.
+pub(super) fn encode(out: &mut Vec<u8>, values: &[f64]) {
+    out.push(1 << 4);
+    let mut bits = Packer { out, pending: 0, count: 0 };
+    let mut before = None;
+    for value in values.iter().map(|value| value.to_bits()).chain([END]) {
+        match before.replace(value) {
+            None => bits.put(value, 64),
+            Some(before) if before == value => bits.put(0, 1),
+            Some(before) => {
+                // A new window: no leading zeros, and a width that is written as 0.
+                bits.put(0b11 << 11, 13);
+                bits.put(before ^ value, 64);
+            }
+        }
+    }
+    bits.put(0, (8 - bits.count) % 8);
+}
+
+/// Bits that become bytes, the first highest.
+struct Packer<'a> {
+    out: &'a mut Vec<u8>,
+    /// Bits that make no byte yet, and those before them.
+    pending: u128,
+    count: u32,
+}
+
+impl Packer<'_> {
+    fn put(&mut self, value: u64, width: u32) {
+        self.pending = self.pending << width | u128::from(value);
+        self.count += width;
+        while self.count >= 8 {
+            self.count -= 8;
+            self.out.push((self.pending >> self.count).to_le_bytes()[0]);
+        }
+    }
 }
 
 /// Which bits of a value change.

@@ -18,7 +18,7 @@ use crate::value::FieldType;
 use crate::window::Window;
 use std::ops::Range;
 
-const HEADER: [u8; 5] = [0x16, 0xd1, 0x16, 0xd1, 1];
+pub(super) const HEADER: [u8; 5] = [0x16, 0xd1, 0x16, 0xd1, 1];
 const FOOTER: usize = 8;
 /// Keys from one that is remembered to the next.
 const STRIDE: u64 = 64;

@@ -7,6 +7,8 @@
 //! _N.wal       what was written or deleted and is in no TSM file yet                 [`wal`]
 //! ```
 //!
+//! What a log comes to can be written as a TSM file ([`write`](mod@write)).
+//!
 //! Everything here is a pure function of bytes that the caller read or mapped: no file is opened.
 //! Which of several stored values counts is not decided here either: within one shard the values of
 //! the TSM file with the greatest name win, each file without what its own tombstones hide; values
@@ -33,7 +35,9 @@ mod strings;
 mod times;
 pub mod tombstone;
 pub mod wal;
+pub mod write;
 
+pub(crate) use floats::END as FLOAT_END;
 pub use points::{Points, Strings, Values};
 
 use crate::error::Damage;
@@ -71,6 +75,12 @@ impl Span {
     #[must_use]
     pub fn contains(self, time: i64) -> bool {
         self.min <= time && time <= self.max
+    }
+
+    /// True where all of another is inside.
+    #[must_use]
+    pub fn holds(self, other: Self) -> bool {
+        self.min <= other.min && other.max <= self.max
     }
 
     /// True where part of the window is inside.

@@ -113,7 +113,7 @@ impl Values {
     }
 
     /// Keeps the first `count` values.
-    fn truncate(&mut self, count: usize) {
+    pub(super) fn truncate(&mut self, count: usize) {
         match self {
             Self::Float(values) => values.truncate(count),
             Self::Integer(values) => values.truncate(count),
@@ -177,6 +177,19 @@ impl Points {
     pub fn truncate(&mut self, count: usize) {
         self.times.truncate(count);
         self.values.truncate(count);
+    }
+
+    /// Bytes that these have allocated.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let values = match &self.values {
+            Values::Float(values) => values.capacity() * 8,
+            Values::Integer(values) => values.capacity() * 8,
+            Values::Unsigned(values) => values.capacity() * 8,
+            Values::Boolean(values) => values.capacity(),
+            Values::String(strings) => strings.ends.capacity() * 8 + strings.bytes.capacity(),
+        };
+        self.times.capacity() * 8 + values
     }
 
     /// Refuses values of another type than those that are here.

@@ -32,6 +32,11 @@ fn reason(error: &snap::Error) -> String {
     format!("the compressed bytes are damaged ({error})")
 }
 
+/// Bytes of the content of a block, as it says itself; 0 where it does not.
+pub(super) fn announced(block: &[u8]) -> u64 {
+    raw::decompress_len(block).unwrap_or(0) as u64
+}
+
 /// True where the bytes could be the beginning of a block that goes on behind them.
 ///
 /// Reads the elements (`format_description.txt` of snappy) without making their content: a literal

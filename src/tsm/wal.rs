@@ -74,6 +74,18 @@ impl<'a> Segment<'a> {
         self.at as u64
     }
 
+    /// Bytes that the content of the largest of the entries takes which follow each other from the
+    /// beginning, as they say themselves.
+    #[must_use]
+    pub fn largest(bytes: &[u8]) -> u64 {
+        let (mut at, mut largest) = (0, 0);
+        while let Some((_, block)) = bytes.get(at..).and_then(whole) {
+            largest = largest.max(snappy::announced(block));
+            at += HEAD + block.len();
+        }
+        largest
+    }
+
     /// The next item, or `None` at the end.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! One field of one series within a stretch of time, put together from everything that is stored of it.
 
-use super::log::{Logged, push, without};
+use super::log::{Logged, last_of_each, push, without};
 use super::shard::StoredFile;
 use crate::block::bulk::Slice;
 use crate::error::{Damage, Result};
@@ -104,7 +104,10 @@ const LOGGED: usize = 8_192;
 
 impl<'a> Stored<'a> {
     /// What is stored of all fields of one series; what is found later wins.
-    pub(super) fn of_series(found: &[Found<'a>], window: Window) -> Vec<Self> {
+    ///
+    /// # Errors
+    /// Where what went to disk of a log cannot be read.
+    pub(super) fn of_series(found: &[Found<'a>], window: Window) -> Result<Vec<Self>> {
         let mut fields: Vec<Self> = Vec::new();
         for one in found {
             let Some((_, field)) = split_key(one.key()) else { continue };
@@ -112,19 +115,20 @@ impl<'a> Stored<'a> {
                 fields.push(Self { field: field.into(), places: Vec::new() });
                 fields.len() - 1
             });
-            fields[at].add(*one, window);
+            fields[at].add(*one, window)?;
         }
-        fields
+        Ok(fields)
     }
 
-    fn add(&mut self, found: Found<'a>, window: Window) {
+    fn add(&mut self, found: Found<'a>, window: Window) -> Result<()> {
         match found {
             Found::File(file, key) => {
-                let in_file = InFile::new(file, &key, window);
+                let in_file = InFile::new(file, &key, window)?;
                 self.places.extend(in_file.map(Place::File));
             }
             Found::Log((_, points)) => self.places.extend(points.iter().map(Place::Log)),
         }
+        Ok(())
     }
 
     /// The end of a stretch from `start`, at most `end`, for which only some blocks of a file are
@@ -136,10 +140,7 @@ impl<'a> Stored<'a> {
             Place::File(file) => {
                 file.last_of(start, blocks, bytes).map(|entry| entry.span.max.saturating_add(1))
             }
-            Place::Log(points) => {
-                let first = points.times.partition_point(|time| *time < start);
-                points.times.get(first + LOGGED).copied()
-            }
+            Place::Log(points) => logged_until(points, start, bytes),
         });
         ends.fold(end, i64::min).max(start.saturating_add(1))
     }
@@ -173,15 +174,14 @@ impl<'a> Stored<'a> {
 
 impl<'a> InFile<'a> {
     /// The blocks of a key that meet the window and are not deleted as a whole, if there are any.
-    fn new(file: &'a StoredFile, key: &Key<'a>, window: Window) -> Option<Self> {
-        let hidden: Vec<Span> = file.tombstones.of(key.key).collect();
-        let is_hidden = |entry: &Entry| {
-            hidden.iter().any(|span| span.min <= entry.span.min && entry.span.max <= span.max)
-        };
+    fn new(file: &'a StoredFile, key: &Key<'a>, window: Window) -> Result<Option<Self>> {
+        let hidden = file.hidden(key.key)?;
+        let is_hidden = |entry: &Entry| hidden.iter().any(|span| span.holds(entry.span));
         let entries: Vec<Entry> = key.meeting(window).filter(|entry| !is_hidden(entry)).collect();
         let field_type = key.field_type;
         let key = key.key;
-        (!entries.is_empty()).then_some(Self { file, key, field_type, entries, hidden, at: 0 })
+        let in_file = Self { file, key, field_type, entries, hidden, at: 0 };
+        Ok((!in_file.entries.is_empty()).then_some(in_file))
     }
 }
 
@@ -235,6 +235,19 @@ impl InFile<'_> {
     }
 }
 
+/// Where a stretch of a log from `start` on ends that takes not many points, nor bytes of strings.
+/// `None` where all of it does.
+fn logged_until(points: &Points, start: i64, bytes: u64) -> Option<i64> {
+    let first = points.times.partition_point(|time| *time < start);
+    let mut end = first + LOGGED;
+    if let Values::String(strings) = &points.values {
+        let before = first.checked_sub(1).map_or(0, |at| strings.ends[at]);
+        let fits = |end: &usize| (*end - before) as u64 <= bytes;
+        end = end.min(first + strings.ends[first..].partition_point(fits).max(1));
+    }
+    points.times.get(end).copied()
+}
+
 /// The points of a log inside a stretch.
 fn inside(points: &Points, stretch: Window) -> Points {
     let start = points.times.partition_point(|time| *time < stretch.start);
@@ -242,7 +255,7 @@ fn inside(points: &Points, stretch: Window) -> Points {
     let mut cut = Points { times: Vec::new(), values: Values::new(points.values.field_type()) };
     for at in start..end {
         cut.times.push(points.times[at]);
-        push(&mut cut.values, points.values.get(at), &mut 0);
+        push(&mut cut.values, points.values.get(at));
     }
     cut
 }
@@ -262,27 +275,7 @@ fn joined(parts: Vec<Cells>, pool: &mut Pool) -> Option<Cells> {
 
 /// The last value of each time, by type.
 fn resolved(parts: &[Points], stretch: Window) -> Vec<Cells> {
-    let mut places: Vec<(i64, usize, usize)> = Vec::new();
-    for (part, points) in parts.iter().enumerate() {
-        let times = points.times.iter().enumerate().filter(|(_, time)| stretch.contains(**time));
-        places.extend(times.map(|(at, time)| (*time, part, at)));
-    }
-    places.sort_unstable();
-    let mut columns: Vec<Points> = Vec::new();
-    for (at, (time, part, point)) in places.iter().enumerate() {
-        if places.get(at + 1).is_some_and(|next| next.0 == *time) {
-            continue;
-        }
-        let value = parts[*part].values.get(*point);
-        let field_type = value.field_type();
-        let known = columns.iter().position(|column| column.values.field_type() == field_type);
-        let column = known.unwrap_or_else(|| {
-            columns.push(Points { times: Vec::new(), values: Values::new(field_type) });
-            columns.len() - 1
-        });
-        columns[column].times.push(*time);
-        push(&mut columns[column].values, value, &mut 0);
-    }
+    let columns = last_of_each(parts, |time| stretch.contains(time));
     columns.into_iter().map(|points| Cells::within(points, stretch)).collect()
 }
 

@@ -8,18 +8,20 @@
 //! looked at again, and an end that stays cut short is damage.
 
 use super::Place;
-use super::log::{End, Log};
+use super::log::{End, Failure, Log, Replay};
 use super::remarks::Remarks;
 use super::shard::{Shard, StoredFile, advised};
 use crate::error::{Damage, Error, ErrorKind, Result};
 use crate::mapped::Bytes;
 use crate::meta::{self, Meta};
 use crate::plan::Namespace;
+use crate::spill;
+use crate::tsm::wal::Segment;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -27,6 +29,8 @@ use std::time::{Duration, SystemTime};
 const TRIES: u32 = 20;
 /// Pauses between readings of a segment whose last entry is cut short.
 const TAIL: [Duration; 4] = [Duration::from_millis(50); 4];
+/// Bytes of a segment that are copied to disk at a time.
+const COPY: usize = 1 << 20;
 /// Most bytes of a `meta.db`.
 const META_MAX: u64 = 256 << 20;
 
@@ -138,12 +142,14 @@ fn holds_shards(directory: &Path, depth: u32) -> bool {
 }
 
 /// How a place of files is read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Pass over damage and count it, in place of an error.
     pub salvage: bool,
-    /// Bytes of memory that the logs of one shard may take.
+    /// Bytes of memory that the log of one shard may take.
     pub log_max: usize,
+    /// Where goes what of a log does not fit.
+    pub spill: spill::Place,
 }
 
 /// A data directory.
@@ -153,22 +159,25 @@ pub struct Directory {
     layout: Layout,
     options: Options,
     unread: Arc<Remarks>,
+    /// Held while an entry is decompressed that takes more than the log of a shard may.
+    large: Mutex<()>,
 }
 
 impl Directory {
     /// A data directory at `root`, whose parts are where `layout` says.
     #[must_use]
     pub fn new(root: PathBuf, layout: Layout, options: Options) -> Self {
-        Self { root, layout, options, unread: Arc::default() }
+        Self { root, layout, options, unread: Arc::default(), large: Mutex::default() }
     }
 
     fn shard(&self, namespace: &Namespace, id: u64) -> Result<Option<Shard>> {
         let [data, wal] = self.layout.of_shard(namespace, id);
         for _ in 0..TRIES {
-            let log = self.log(&wal)?;
+            let (logged, log) = self.log(&wal)?;
             let before = list(&data, "tsm")?;
             match self.files(&before)? {
-                Some(files) if list(&data, "tsm")? == before => {
+                Some(mut files) if list(&data, "tsm")? == before => {
+                    files.extend(logged);
                     self.remark_bad(&data)?;
                     let none = !data.exists() && !wal.exists();
                     if !none && !data.exists() {
@@ -215,41 +224,69 @@ impl Directory {
         StoredFile::open(path.to_owned(), bytes, tombstones, salvage).map_err(advised)
     }
 
-    /// Replays the log of a shard.
-    fn log(&self, wal: &Path) -> Result<Log> {
-        let mut log = Log::default();
+    /// Follows the log of a shard: what of it went to disk, and the rest.
+    fn log(&self, wal: &Path) -> Result<(Vec<StoredFile>, Log)> {
+        let mut log = Replay::new(self.options.log_max / 2, self.options.spill.clone());
         let mut segments = list(wal, "wal")?;
         segments.sort_by_key(|path| number(path));
         for (at, path) in segments.iter().enumerate() {
             self.segment(path, at + 1 == segments.len(), &mut log)?;
         }
-        log.finish();
-        Ok(log)
+        log.finish()
     }
 
-    fn segment(&self, path: &Path, newest: bool, log: &mut Log) -> Result<()> {
+    /// The bytes of a segment, which a server may be writing to: so they are copied, to disk where they
+    /// are many.
+    fn content(&self, path: &Path, file: &mut File) -> Result<Bytes> {
+        let most = self.options.log_max / 2;
+        let mut bytes = Vec::new();
+        let mut read = |file: &mut File, most: usize| {
+            bytes.clear();
+            let read = file.take(most as u64).read_to_end(&mut bytes);
+            read.map_err(|error| Error::io(path, "read", error))?;
+            Ok::<_, Error>(std::mem::take(&mut bytes))
+        };
+        let begin = read(file, most)?;
+        if begin.len() < most {
+            return Ok(Bytes::Memory(begin));
+        }
+        let mut copy = self.options.spill.file()?;
+        copy.append(&begin)?;
+        drop(begin);
+        loop {
+            let more = read(file, COPY)?;
+            if more.is_empty() {
+                return copy.into_bytes();
+            }
+            copy.append(&more)?;
+        }
+    }
+
+    fn segment(&self, path: &Path, newest: bool, log: &mut Replay) -> Result<()> {
         let mut pauses = TAIL.iter();
         let mut length = 0;
         loop {
             // A segment is taken away when all of it is in a TSM file, which is listed later.
             let Some(mut file) = open(path)? else { return Ok(()) };
-            let mut bytes = Vec::new();
-            let most = self.options.log_max as u64;
-            let read = (&mut file).take(most + 1).read_to_end(&mut bytes);
-            if read.map_err(|error| Error::io(path, "read", error))? as u64 > most {
-                return Err(self.too_much_log(path));
-            }
-            let complete = Log::ends_whole(&bytes);
+            let bytes = self.content(path, &mut file)?;
+            let bytes = bytes.as_ref();
+            let large = Segment::largest(bytes) > self.options.log_max as u64;
+            let _one_at_a_time =
+                large.then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
             let grows = bytes.len() as u64 != std::mem::replace(&mut length, bytes.len() as u64);
             if newest
-                && !complete
+                && pauses.len() > 0
+                && !Replay::ends_whole(bytes)
                 && let Some(pause) = pauses.next()
             {
                 thread::sleep(*pause);
                 continue;
             }
-            let replayed = log.replay(&bytes, self.options.salvage, self.options.log_max);
-            let (end, skipped) = replayed.map_err(|damage| advised(damage.in_file(path)))?;
+            let followed = log.follow(bytes, self.options.salvage);
+            let (end, skipped) = followed.map_err(|failure| match failure {
+                Failure::Damage(damage) => advised(damage.in_file(path)),
+                Failure::Other(error) => error,
+            })?;
             if skipped.places > 0 {
                 let text = format!(
                     "{}: {} bytes in {} places of the log cannot be read",
@@ -261,7 +298,6 @@ impl Directory {
             }
             return match end {
                 End::Whole => Ok(()),
-                End::Full => Err(self.too_much_log(path)),
                 // It grew at every look: a server writes there, and what is incomplete is not
                 // acknowledged yet.
                 End::Incomplete(..) if newest && grows => Ok(()),
@@ -279,13 +315,6 @@ impl Directory {
                 }
             };
         }
-    }
-
-    fn too_much_log(&self, segment: &Path) -> Error {
-        let what = format!("{}: what the log holds up to here", segment.display());
-        let max = format!("{} MiB (by --memory)", self.options.log_max >> 20);
-        Error::from(ErrorKind::Limit { what, max })
-            .with_next("give a larger --memory, or let the server write its cache to disk")
     }
 
     /// Names the files that a server has set aside as damaged.

@@ -103,7 +103,7 @@ impl ShardReader {
                 if self.building.as_deref().is_some_and(|one| one != series.measurement()) {
                     return Ok((self.take(), Some(here(start))));
                 }
-                let fields = Stored::of_series(&found, self.window);
+                let fields = Stored::of_series(&found, self.window)?;
                 self.doubt(&fields, &series);
                 if let Some(time) = self.series(Arc::new(series), fields, start)? {
                     return Ok((self.take(), Some(here(time))));

@@ -6,11 +6,12 @@
 
 use super::log::Log;
 use super::remarks::Remarks;
+use super::spilled::Later;
 use crate::error::{Damage, Error, Result};
 use crate::mapped::Bytes;
-use crate::tsm::Points;
 use crate::tsm::index::{Entry, Tsm};
 use crate::tsm::tombstone::Tombstones;
+use crate::tsm::{Points, Span};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub struct StoredFile {
     pub tsm: Tsm<Bytes>,
     /// What was deleted from it.
     pub tombstones: Tombstones,
+    /// What a log deleted from it, where it is a part of the log that went to disk.
+    pub(super) deleted: Option<Later>,
     /// Blocks that are damaged are passed over and named here; without it they are an error.
     pub(super) salvage: Option<Arc<Remarks>>,
 }
@@ -33,7 +36,7 @@ pub struct StoredFile {
 /// The files of a shard.
 #[derive(Debug, Default)]
 pub struct Shard {
-    /// The TSM files, the one that wins last.
+    /// The TSM files, the one that wins last; behind them those of a log that does not fit in memory.
     pub files: Vec<StoredFile>,
     /// What is in no TSM file yet.
     pub log: Log,
@@ -60,7 +63,7 @@ impl StoredFile {
             }
             None => Tombstones::default(),
         };
-        Ok(Self { path, tsm, tombstones, salvage })
+        Ok(Self { path, tsm, tombstones, deleted: None, salvage })
     }
 
     /// The name of the file, by which it wins over others or not.
@@ -68,6 +71,18 @@ impl StoredFile {
     pub fn name(&self) -> &str {
         let path = self.path.to_str().unwrap_or_default();
         path.rsplit(['/', ':']).next().unwrap_or_default()
+    }
+
+    /// What was deleted of a key; spans may overlap.
+    ///
+    /// # Errors
+    /// Where what went to disk of a log cannot be read.
+    pub(super) fn hidden(&self, key: &[u8]) -> Result<Vec<Span>> {
+        let mut hidden: Vec<Span> = self.tombstones.of(key).collect();
+        if let Some(later) = &self.deleted {
+            later.of(key, &mut hidden).map_err(|damage| self.damaged(damage))?;
+        }
+        Ok(hidden)
     }
 
     /// Appends the points of a block of a key, or passes over it where that is wanted.
