@@ -1,4 +1,4 @@
-//! A data directory that a server is using, which compacts its files meanwhile.
+//! A data directory that a server is using, and one whose log a restart reads in another order.
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
@@ -95,4 +95,30 @@ fn a_data_directory_under_compaction_shows_every_point_that_was_acknowledged() {
         .run()
         .expect_status(0)
         .expect_out("IDENTICAL");
+}
+
+/// A server sorts the files of its log as text when it starts. What was written last is read here, and
+/// that the server may say otherwise.
+#[test]
+fn a_log_that_a_restart_reads_in_another_order_is_read_in_that_of_writing_and_doubted() {
+    let mut server = Influxd::start();
+    server.create_database("db");
+    server.write("db", "m v=1i 1\n");
+    server.write("db", "m v=2i 1\n");
+    server.kill9();
+    let segments = files(&server.data_dir().join("wal/db"), ".wal");
+    let [segment] = &segments[..] else { panic!("{segments:?}") };
+    let bytes = fs::read(segment).unwrap();
+    let first = 5 + u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize;
+    fs::write(segment.with_file_name("_99999.wal"), &bytes[..first]).unwrap();
+    fs::write(segment.with_file_name("_100000.wal"), &bytes[first..]).unwrap();
+    fs::remove_file(segment).unwrap();
+    let data = server.data_dir().to_str().unwrap().to_owned();
+    let cat = Gapless::new(["cat", &data, "--db", "db", "--end", "2030-01-01"]).run();
+    assert!(cat.out().ends_with("m v=2i 1\n"), "{}", cat.describe());
+    let digest = Gapless::new(["digest", &data, "--db", "db", "--end", "2030-01-01"]).run();
+    digest.expect_out("in the order of its files' names");
+    server.restart();
+    let reply = server.query("SELECT v FROM db..m");
+    assert_eq!(reply["results"][0]["series"][0]["values"][0][1], 1, "{reply}");
 }

@@ -16,6 +16,7 @@ pub mod packed;
 pub mod reader;
 mod remarks;
 pub mod shard;
+mod shared;
 mod spilled;
 
 use self::absent::Absent;
@@ -95,6 +96,11 @@ pub trait Place: Send + Sync {
 
     /// What is there and was not read, one remark a line.
     fn unread(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What was read, and a server may take otherwise, one remark a line.
+    fn doubts(&self) -> Vec<String> {
         Vec::new()
     }
 }
@@ -393,7 +399,8 @@ impl<P: Place> Source for TsmSource<P> {
     }
 
     fn doubts(&self) -> Vec<String> {
-        self.doubts.texts().into_iter().chain(self.absent.idle()).collect()
+        let doubts = self.doubts.texts().into_iter().chain(self.place.doubts());
+        doubts.chain(self.absent.idle()).collect()
     }
 
     fn cuts_keys(&self) -> bool {

@@ -446,3 +446,22 @@ fn entries_that_no_server_writes_are_damage() {
     let damage = items(&[1, 0, 0, 0, 0]).1.unwrap();
     assert!(damage.reason.contains("damaged"), "{damage}");
 }
+
+#[test]
+fn what_only_looks_like_entries_is_not_looked_into_without_end() {
+    // Each head says that all behind it is its content.
+    let frames = |count: usize| {
+        let entry = hex("010000001f1d700200066d23217e23760000000100000000000000010000000000000001");
+        let end = count * 5 + entry.len();
+        let head = |at: usize| {
+            [&[1], &u32::try_from(end - at * 5 - 5).unwrap().to_be_bytes()[..]].concat()
+        };
+        [(0..count).flat_map(head).collect(), entry].concat()
+    };
+    for (count, found) in [(100, Some(500)), (5_000, None)] {
+        let bytes = frames(count);
+        let mut segment = Segment::new(&bytes);
+        assert!(segment.next_item().is_err());
+        assert_eq!(segment.resync(), found);
+    }
+}

@@ -24,6 +24,8 @@ use std::ops::RangeInclusive;
 
 /// Bytes before an entry's snappy block.
 const HEAD: usize = 5;
+/// How often, on average, each byte of a segment is looked into after damage.
+const LOOKS: u64 = 64;
 /// Types of entries.
 const TYPES: RangeInclusive<u8> = 1..=3;
 
@@ -58,6 +60,8 @@ pub struct Segment<'a> {
     at: usize,
     /// Where the entry read last began.
     last: usize,
+    /// Bytes that [`Segment::resync`] may still look into.
+    looks: u64,
     payload: Vec<u8>,
 }
 
@@ -65,7 +69,8 @@ impl<'a> Segment<'a> {
     /// Reads the bytes of one file from its beginning.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, last: 0, payload: Vec::new() }
+        let looks = LOOKS * bytes.len() as u64;
+        Self { bytes, at: 0, last: 0, looks, payload: Vec::new() }
     }
 
     /// Offset up to which the segment was read.
@@ -115,12 +120,13 @@ impl<'a> Segment<'a> {
     }
 
     /// After damage, goes to the next place where an entry can be read as a whole, and returns its
-    /// offset; `None` where there is none. What lies between is lost.
+    /// offset; `None` where there is none, or where too much looked like one and was none: bytes that
+    /// were made to do so could take the square of their number. What lies between is lost.
     pub fn resync(&mut self) -> Option<u64> {
         for at in self.last + 1..self.bytes.len() {
-            if let Some((kind, block)) = whole(&self.bytes[at..])
-                && read(kind, block, &mut self.payload).is_ok()
-            {
+            let Some((kind, block)) = whole(&self.bytes[at..]) else { continue };
+            self.looks = self.looks.checked_sub(block.len() as u64)?;
+            if read(kind, block, &mut self.payload).is_ok() {
                 self.at = at;
                 return Some(at as u64);
             }

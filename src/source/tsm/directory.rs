@@ -159,6 +159,7 @@ pub struct Directory {
     layout: Layout,
     options: Options,
     unread: Arc<Remarks>,
+    doubts: Remarks,
     /// Held while an entry is decompressed that takes more than the log of a shard may.
     large: Mutex<()>,
 }
@@ -167,7 +168,8 @@ impl Directory {
     /// A data directory at `root`, whose parts are where `layout` says.
     #[must_use]
     pub fn new(root: PathBuf, layout: Layout, options: Options) -> Self {
-        Self { root, layout, options, unread: Arc::default(), large: Mutex::default() }
+        let (unread, doubts, large) = (Arc::default(), Remarks::default(), Mutex::default());
+        Self { root, layout, options, unread, doubts, large }
     }
 
     fn shard(&self, namespace: &Namespace, id: u64) -> Result<Option<Shard>> {
@@ -229,6 +231,14 @@ impl Directory {
         let mut log = Replay::new(self.options.log_max / 2, self.options.spill.clone());
         let mut segments = list(wal, "wal")?;
         segments.sort_by_key(|path| number(path));
+        if !segments.is_sorted() {
+            self.doubts.add(format!(
+                "{}: from _100000.wal on, a server that restarts follows the log in the order of its \
+                 files' names, which is not that of writing: what was written twice or deleted may then \
+                 be otherwise. It is read here in the order of writing",
+                wal.display()
+            ));
+        }
         for (at, path) in segments.iter().enumerate() {
             self.segment(path, at + 1 == segments.len(), &mut log)?;
         }
@@ -381,6 +391,10 @@ impl Place for Directory {
         Ok(time.map(|time| nanos(time).unwrap_or(i64::MAX)))
     }
 
+    fn doubts(&self) -> Vec<String> {
+        self.doubts.texts()
+    }
+
     fn stored(&self, namespace: &Namespace) -> Result<BTreeSet<u64>> {
         let Namespace { database, retention_policy } = namespace;
         let mut stored = BTreeSet::new();
@@ -456,7 +470,8 @@ fn list(directory: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Number of a segment. The server sorts them as text, and replays `_100000` before `_99999`.
+/// Number of a segment: they were written in this order. A server sorts them as text, and replays
+/// `_100000` before `_99999`.
 fn number(path: &Path) -> u64 {
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     stem.trim_start_matches('_').parse().unwrap_or(u64::MAX)

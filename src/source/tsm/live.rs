@@ -1,10 +1,12 @@
 //! A running server, read through its snapshot port.
 //!
 //! Each shard is fetched when it is opened, whole and as it is then: every write that was acknowledged
-//! before is in it. A reply that is not whole is asked for again.
+//! before is in it. A reply that is not whole is asked for again. Who asks for a shard while it is being
+//! fetched waits, and shares what is fetched next with whoever waits too.
 
 use super::packed::{self, Failure, Room, Salvage};
 use super::shard::Shard;
+use super::shared::Shared;
 use super::{Absence, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::Attempts;
@@ -25,6 +27,7 @@ pub struct Live {
     room: Room,
     /// Damage of files is passed over and named. A tar that is not whole is asked for again all the same.
     salvage: Option<Salvage>,
+    shards: Shared<(Namespace, u64), Shard>,
 }
 
 impl Live {
@@ -33,7 +36,8 @@ impl Live {
     /// # Errors
     /// Where it does not, or what answers is no snapshot port.
     pub fn new(port: Port, room: Room, salvage: bool) -> Result<Self> {
-        let live = Self { port, room, salvage: salvage.then(Salvage::default) };
+        let live =
+            Self { port, room, salvage: salvage.then(Salvage::default), shards: Shared::default() };
         live.meta()?;
         Ok(live)
     }
@@ -94,6 +98,7 @@ impl Place for Live {
 
     fn open(&self, namespace: &Namespace, shard: u64) -> Result<Option<Arc<Shard>>> {
         let Namespace { database, retention_policy } = namespace;
-        Ok(self.fetch(ShardName { database, retention_policy, id: shard })?.map(Arc::new))
+        let name = ShardName { database, retention_policy, id: shard };
+        self.shards.get((namespace.clone(), shard), || self.fetch(name))
     }
 }
