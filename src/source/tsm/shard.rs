@@ -66,6 +66,22 @@ impl StoredFile {
         Ok(Self { path, tsm, tombstones, deleted: None, salvage })
     }
 
+    /// Opens what a TSM file and its tombstones hold, both in memory. With `salvage`, damaged blocks are
+    /// passed over.
+    ///
+    /// # Errors
+    /// Where either is damaged.
+    pub fn of_bytes(
+        path: PathBuf,
+        tsm: Vec<u8>,
+        tombstones: Option<Vec<u8>>,
+        salvage: bool,
+    ) -> Result<Self> {
+        let beside =
+            tombstones.map(|bytes| (path.with_extension("tombstone"), Bytes::Memory(bytes)));
+        Self::open(path, Bytes::Memory(tsm), beside, salvage.then(Arc::default))
+    }
+
     /// The name of the file, by which it wins over others or not.
     #[must_use]
     pub fn name(&self) -> &str {
