@@ -75,7 +75,7 @@ fn the_logs_of_several_shards_at_once_take_no_more_memory_than_they_may() {
     for round in 0..10 {
         for week in 0..6 {
             let mut lines = String::new();
-            for at in 0..7_000 {
+            for _ in 0..7_000 {
                 let (host, time) = (next() % 500, START + week * WEEK + next() % 200_000);
                 let (one, two, text) = (next(), next(), next());
                 writeln!(
@@ -102,4 +102,43 @@ fn the_logs_of_several_shards_at_once_take_no_more_memory_than_they_may() {
     let (ran, most) = peak(Gapless::new(["digest", data, "--db", "d"]).args(options));
     ran.expect_status(0);
     assert!(most <= BOUND_KIB, "digest: {most} KiB");
+}
+
+#[test]
+fn long_strings_in_the_files_and_the_logs_of_several_shards_fit() {
+    let server = with_log();
+    let mut noise = 1_u64;
+    let mut text = || -> String {
+        let mut next = || {
+            noise = noise
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            noise
+        };
+        (0..625).map(|_| format!("{:016x}", next())).collect()
+    };
+    let mut write = |measurement: &str, week: u64| {
+        let mut lines = String::new();
+        for at in 0..1_000 {
+            let time = START + week * WEEK + at;
+            writeln!(lines, "{measurement} i={at}i,s=\"{}\" {time}000000000", text()).unwrap();
+        }
+        server.write("d", lines);
+    };
+    (0..4).for_each(|week| write("m", week));
+    server.flush();
+    assert!(bytes_of(server.data_dir(), ".tsm") > 16 << 20);
+    (0..4).for_each(|week| write("n", week));
+    assert!(bytes_of(server.data_dir(), ".wal") > 16 << 20);
+
+    let data = server.data_dir().to_str().unwrap();
+    let options = ["--memory", MEMORY, "--quiet", "--end", "2030-01-01", "--jobs"];
+    for jobs in ["1", "4"] {
+        let digest = Gapless::new(["digest", data, "--db", "d"]).args(options).arg(jobs);
+        let (ran, most) = peak(digest);
+        ran.expect_status(0).expect_out("16,000 cells");
+        assert!(most <= BOUND_KIB, "{jobs} jobs: {most} KiB");
+    }
+    let verify = ["verify", data, &server.location("d"), "--db", "d"];
+    Gapless::new(verify).args(options).arg("1").run().expect_status(0).expect_out("IDENTICAL");
 }

@@ -16,6 +16,11 @@ pub(super) fn decompress(block: &[u8], out: &mut Vec<u8>) -> Result<(), String> 
         return Err(format!("{} compressed bytes cannot hold {length}", block.len()));
     }
     let before = out.len();
+    if before == 0 && out.capacity() < length {
+        // Neither doubled nor held beside the old room, and enough for the next block, too.
+        *out = Vec::new();
+        out.reserve_exact(length + length / 8);
+    }
     out.resize(before + length, 0);
     let done = raw::Decoder::new().decompress(block, &mut out[before..]);
     if done != Ok(length) {

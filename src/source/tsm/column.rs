@@ -58,27 +58,39 @@ struct InFile<'a> {
 
 /// Room for points that is used again: what was allocated for one stretch serves the next.
 #[derive(Debug, Default)]
-pub(super) struct Pool(Vec<Points>);
+pub(super) struct Pool {
+    rooms: Vec<Points>,
+    /// Bytes of strings in them.
+    bytes: usize,
+}
 
 impl Pool {
     fn take(&mut self, field_type: FieldType) -> Points {
-        let same = self.0.iter().rposition(|points| points.values.field_type() == field_type);
-        let mut points = same.map(|at| self.0.swap_remove(at)).unwrap_or_default();
+        let same = self.rooms.iter().rposition(|points| points.values.field_type() == field_type);
+        let mut points = same.map(|at| self.rooms.swap_remove(at)).unwrap_or_default();
+        self.bytes -= room_of(&points);
         points.reset(field_type);
         points
     }
 
     fn put(&mut self, points: Points) {
-        let large =
-            matches!(&points.values, Values::String(all) if all.bytes.capacity() > ROOM_MAX);
-        if self.0.len() < BLOCKS && !large {
-            self.0.push(points);
+        let bytes = room_of(&points);
+        if self.rooms.len() < BLOCKS && self.bytes + bytes <= ROOM_MAX {
+            self.bytes += bytes;
+            self.rooms.push(points);
         }
     }
 
     /// Takes back what was read.
     pub(super) fn put_back(&mut self, cells: Cells) {
         self.put(cells.points);
+    }
+}
+
+fn room_of(points: &Points) -> usize {
+    match &points.values {
+        Values::String(all) => all.bytes.capacity(),
+        _ => 0,
     }
 }
 
@@ -95,8 +107,9 @@ const BLOCKS: usize = 64;
 const BLOCKS_OF_FIELD: usize = 16;
 /// Bytes that are decoded together, about, over all fields of a series; a block of a field is never cut.
 const BYTES: u64 = 4 << 20;
-/// Most bytes of strings whose room is used again.
-const ROOM_MAX: usize = 1 << 20;
+/// Most bytes of strings whose room is used again: those of a block of long strings. Were it given back
+/// after each, an allocator would keep several of them.
+const ROOM_MAX: usize = 16 << 20;
 /// Most points of one field of a file that are decoded together. Blocks of servers hold 1,000.
 const POINTS_MAX: usize = 2_000_000;
 /// Points of the log that are put into rows together.
@@ -142,7 +155,27 @@ impl<'a> Stored<'a> {
             }
             Place::Log(points) => logged_until(points, start, bytes),
         });
-        ends.fold(end, i64::min).max(start.saturating_add(1))
+        let end = ends.fold(end, i64::min).max(start.saturating_add(1));
+        self.fitting(Window { start, end }, bytes)
+    }
+
+    /// The end of the part of a stretch whose strings take so many bytes, over all files, about; where
+    /// blocks overlap, more.
+    fn fitting(&self, stretch: Window, bytes: u64) -> i64 {
+        let files = self.places.iter().filter_map(|place| match place {
+            Place::File(file) if file.field_type == FieldType::String => Some(file),
+            _ => None,
+        });
+        let mut blocks: Vec<(i64, u64)> = files.flat_map(|file| file.begins(stretch)).collect();
+        blocks.sort_unstable();
+        let mut sum = 0_u64;
+        for (at, (begin, size)) in blocks.into_iter().enumerate() {
+            sum = sum.saturating_add(size);
+            if at > 0 && sum > bytes && begin > stretch.start {
+                return begin;
+            }
+        }
+        stretch.end
     }
 
     /// The cells of a stretch, one column for each type, in room from the pool. Stretches are asked for
@@ -154,7 +187,9 @@ impl<'a> Stored<'a> {
                 Place::File(file) => file.decode(stretch, pool.take(file.field_type))?,
                 Place::Log(points) => inside(points, stretch),
             };
-            if !points.is_empty() {
+            if points.is_empty() {
+                pool.put(points);
+            } else {
                 parts.push(points);
             }
         }
@@ -200,6 +235,13 @@ impl InFile<'_> {
             last = Some(entry);
         }
         None
+    }
+
+    /// Where each block begins that meets a stretch, and its bytes once it is decoded.
+    fn begins(&self, stretch: Window) -> impl Iterator<Item = (i64, u64)> {
+        let left = self.entries[self.at..].iter().take_while(move |one| one.span.min < stretch.end);
+        let meeting = left.filter(move |one| one.span.max >= stretch.start);
+        meeting.map(|one| (one.span.min, self.bytes_of(*one)))
     }
 
     /// Bytes that a block takes once it is decoded, about. Only strings have to be looked at for that.
@@ -290,6 +332,36 @@ impl Cells {
     fn goes_before(&self, other: &Self) -> bool {
         self.points.values.field_type() == other.points.values.field_type()
             && self.times().last() < other.times().first()
+    }
+
+    /// True for strings.
+    pub(super) fn are_strings(&self) -> bool {
+        matches!(self.points.values, Values::String(_))
+    }
+
+    /// The time of the first string that goes beyond so many bytes, but not of the first of all; `None`
+    /// where none does.
+    pub(super) fn first_beyond(&self, bytes: usize) -> Option<i64> {
+        let Values::String(strings) = &self.points.values else { return None };
+        let Range { start, end } = self.range;
+        let before = start.checked_sub(1).map_or(0, |at| strings.ends[at]);
+        let fitting = strings.ends[start..end].partition_point(|end| end - before <= bytes);
+        self.times().get(fitting.max(1)).copied()
+    }
+
+    /// True where some are earlier than a time.
+    pub(super) fn begin_before(&self, time: i64) -> bool {
+        self.times().first().is_some_and(|first| *first < time)
+    }
+
+    /// Leaves out those that are not earlier than a time, until [`Cells::go_on_to`].
+    pub(super) fn stop_at(&mut self, time: i64) {
+        self.range.end = self.range.start + self.times().partition_point(|one| *one < time);
+    }
+
+    /// Goes on behind those that are in, to the one before `end`.
+    pub(super) fn go_on_to(&mut self, end: usize) {
+        self.range = self.range.end..end;
     }
 
     /// The times.

@@ -29,6 +29,8 @@ use std::time::{Duration, SystemTime};
 const TRIES: u32 = 20;
 /// Pauses between readings of a segment whose last entry is cut short.
 const TAIL: [Duration; 4] = [Duration::from_millis(50); 4];
+/// Bytes of memory for what a log comes to, at the least: of smaller files there would be too many.
+const LOG_MIN: usize = 256 << 10;
 /// Bytes of a segment that are copied to disk at a time.
 const COPY: usize = 1 << 20;
 /// Most bytes of a `meta.db`.
@@ -228,7 +230,8 @@ impl Directory {
 
     /// Follows the log of a shard: what of it went to disk, and the rest.
     fn log(&self, wal: &Path) -> Result<(Vec<StoredFile>, Log)> {
-        let mut log = Replay::new(self.options.log_max / 2, self.options.spill.clone());
+        let mut log =
+            Replay::new(LOG_MIN.max(self.options.log_max / 2), self.options.spill.clone());
         let mut segments = list(wal, "wal")?;
         segments.sort_by_key(|path| number(path));
         if !segments.is_sorted() {

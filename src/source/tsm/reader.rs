@@ -3,7 +3,8 @@
 //!
 //! Nothing that borrows from the files is kept between two blocks: where the next one begins is said by
 //! a key and a time, from which every file is searched again. So the memory of a reader is that of one
-//! block and of some decoded blocks of each field of one series.
+//! block and of some decoded blocks of each field of one series. Long strings of one decoded block may
+//! fill several blocks: what is left of them is kept until the next.
 
 use super::column::{Cells, Found, Pool, Stored};
 use super::log::Logged;
@@ -38,6 +39,8 @@ pub struct ShardReader {
     building: Option<Box<[u8]>>,
     /// Where the next rows are; `None` at the end.
     next: Option<Position>,
+    /// Rows that go before them.
+    rest: Option<Rest>,
     /// Keys that may be cut elsewhere.
     doubts: Arc<Remarks>,
 }
@@ -49,6 +52,19 @@ struct Position {
     key: Vec<u8>,
     time: i64,
 }
+
+/// Rows of a stretch that were decoded and found no room in the block before.
+#[derive(Debug)]
+struct Rest {
+    series: Arc<Series>,
+    columns: Vec<Column>,
+}
+
+/// Cells of one field and type, and the name of the field.
+type Column = (Arc<[u8]>, Cells);
+
+/// Bytes of strings that are put into rows together, about, over all columns of a stretch.
+const PIECE: usize = 1 << 20;
 
 impl ShardReader {
     /// Reads the cells of a partition. What a later shard holds wins.
@@ -69,6 +85,7 @@ impl ShardReader {
             pool: Pool::default(),
             building: None,
             next,
+            rest: None,
             doubts,
         }
     }
@@ -94,6 +111,11 @@ impl ShardReader {
 
     /// Adds rows until a block is full. Gives where it stopped.
     fn fill(&mut self, from: Position) -> Result<(Option<Block>, Option<Position>)> {
+        if let Some(Rest { series, columns }) = self.rest.take() {
+            self.begin(&series);
+            self.add(&series, columns);
+            return Ok((self.take(), Some(from)));
+        }
         let shards = self.shards.clone();
         let mut walk = Walk::from(&shards, &from.key)?;
         let mut start = from.time;
@@ -127,7 +149,7 @@ impl ShardReader {
             let cut = |end, field: &Stored<'_>| field.stretch(start, end, count);
             let end = fields.iter().fold(self.window.end, cut);
             let stretch = Window { start, end };
-            let mut columns: Vec<(Arc<[u8]>, Cells)> = Vec::new();
+            let mut columns: Vec<Column> = Vec::new();
             for field in &mut fields {
                 let name = Arc::clone(&field.field);
                 let cells = field.cells(stretch, &mut self.pool)?.into_iter();
@@ -136,12 +158,10 @@ impl ShardReader {
             columns.retain(|(_, cells)| !cells.times().is_empty());
             if !columns.is_empty() {
                 if !begun {
-                    self.building.get_or_insert_with(|| series.measurement().into());
-                    self.builder.begin_series(Arc::clone(&series));
+                    self.begin(&series);
                     begun = true;
                 }
-                rows(&mut self.builder, &columns);
-                columns.into_iter().for_each(|(_, cells)| self.pool.put_back(cells));
+                self.add(&series, columns);
             }
             start = end;
             if self.builder.is_full() {
@@ -149,6 +169,40 @@ impl ShardReader {
             }
         }
         Ok(None)
+    }
+
+    fn begin(&mut self, series: &Arc<Series>) {
+        self.building.get_or_insert_with(|| series.measurement().into());
+        self.builder.begin_series(Arc::clone(series));
+    }
+
+    /// Adds the rows of columns, of which there are some, until the block is full; what is left then is
+    /// kept.
+    fn add(&mut self, series: &Arc<Series>, mut columns: Vec<Column>) {
+        loop {
+            let texts = columns.iter().filter(|(_, cells)| cells.are_strings()).count();
+            let most = PIECE / texts.max(1);
+            let Some(end) = columns.iter().filter_map(|(_, cells)| cells.first_beyond(most)).min()
+            else {
+                rows(&mut self.builder, &columns);
+                columns.into_iter().for_each(|(_, cells)| self.pool.put_back(cells));
+                return;
+            };
+            let (now, later): (Vec<Column>, Vec<Column>) =
+                columns.into_iter().partition(|(_, cells)| cells.begin_before(end));
+            let ends: Vec<_> = now.iter().map(|(_, cells)| cells.range().end).collect();
+            let mut now = now;
+            now.iter_mut().for_each(|(_, cells)| cells.stop_at(end));
+            rows(&mut self.builder, &now);
+            now.iter_mut().zip(ends).for_each(|((_, cells), end)| cells.go_on_to(end));
+            now.retain(|(_, cells)| !cells.times().is_empty());
+            columns = now;
+            columns.extend(later);
+            if self.builder.is_full() {
+                self.rest = Some(Rest { series: Arc::clone(series), columns });
+                return;
+            }
+        }
     }
 
     fn take(&mut self) -> Option<Block> {
@@ -175,7 +229,7 @@ impl Reader for ShardReader {
 }
 
 /// Puts columns of one series and stretch side by side.
-fn rows(builder: &mut Builder, columns: &[(Arc<[u8]>, Cells)]) {
+fn rows(builder: &mut Builder, columns: &[Column]) {
     let times = united(columns.iter().map(|(_, cells)| cells.times()));
     let rows = builder.begin_rows(&times);
     for (field, cells) in columns {
