@@ -33,6 +33,8 @@ pub struct Outcome {
     pub units: u64,
     /// What was read again, to tell cells apart or because a side takes writes.
     pub read_again: ReadAgain,
+    /// Cells that differ in places which were judged by their first reading, although a side takes writes.
+    pub read_once: u64,
 }
 
 impl Outcome {
@@ -55,6 +57,7 @@ impl Outcome {
 
     fn detail(&mut self, findings: Findings, findings_max: usize) {
         self.read_again += findings.read_again;
+        self.read_once += findings.read_once;
         self.places.extend(findings.places);
         self.cells.extend(findings.cells);
         // Sorted before it is cut, so that what is kept does not depend on which unit came first.
@@ -109,10 +112,13 @@ pub struct Live<'a> {
     pub pauses: &'a [Duration],
     /// The time before which retention policies may have dropped what a unit holds, as it is now.
     pub floor: &'a (dyn Fn(&Unit) -> Option<i64> + Sync),
+    /// Places that are read again, over all units; what goes beyond is judged by its first reading, and
+    /// marked.
+    pub places_max: usize,
 }
 
-/// Places that are read again, over all units; what goes beyond is judged as it is found first.
-const PENDING_MAX: usize = 200_000;
+/// As many places as are read again: each is held in memory.
+pub const PLACES_MAX: usize = 200_000;
 
 /// Compares every unit, `jobs` at a time; `live` where a side takes writes.
 ///
@@ -129,7 +135,7 @@ pub fn run(
 ) -> Result<Outcome> {
     let verify = Verify { source, destination, jobs, options, progress, outcome: Mutex::default() };
     progress.units(units.len());
-    let pending = verify.first(units, live.is_some())?;
+    let pending = verify.first(units, live.map(|live| live.places_max))?;
     if let Some(live) = live {
         verify.again(pending, live)?;
     }
@@ -152,11 +158,11 @@ struct Verify<'a> {
 type ToDo<'a> = Vec<(&'a Unit, Vec<Pending>)>;
 
 impl Verify<'_> {
-    /// Reads every unit once; gives what is to be read again.
-    fn first<'a>(&self, units: &'a [Unit], live: bool) -> Result<ToDo<'a>> {
+    /// Reads every unit once; gives what is to be read again, if anything is.
+    fn first<'a>(&self, units: &'a [Unit], places_max: Option<usize>) -> Result<ToDo<'a>> {
         let all = Mutex::new((ToDo::new(), 0_usize));
         pipeline::for_each(self.jobs, units, |unit| {
-            let room = if live { PENDING_MAX.saturating_sub(lock(&all).1) } else { 0 };
+            let room = places_max.map(|max| max.saturating_sub(lock(&all).1));
             let pending = self.unit(unit, room)?;
             if !pending.is_empty() {
                 let mut all = lock(&all);
@@ -169,7 +175,7 @@ impl Verify<'_> {
         Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner).0)
     }
 
-    fn unit(&self, unit: &Unit, room: usize) -> Result<Vec<Pending>> {
+    fn unit(&self, unit: &Unit, room: Option<usize>) -> Result<Vec<Pending>> {
         let (source, destination, options) = (self.source, self.destination, self.options);
         self.progress.done(Stage::Verify, 0, 0);
         let counted = |cells| {
@@ -184,8 +190,8 @@ impl Verify<'_> {
             compare::digest(destination, &unit.destination, unit.window, options, &counted)?;
         let sides = Sides { source, ours: &ours, destination, theirs: &theirs };
         let (findings, pending) = match room {
-            0 => (compare::compare(sides, unit, options, |_, _| Ok(()))?, Vec::new()),
-            room => recheck::sift(sides, unit, options, room)?,
+            None => (compare::compare(sides, unit, options, |_, _| Ok(()))?, Vec::new()),
+            Some(room) => recheck::sift(sides, unit, options, room)?,
         };
         lock(&self.outcome).add(findings, options.findings_max);
         Ok(pending)
@@ -241,4 +247,58 @@ impl Verify<'_> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compress::Input;
+    use crate::line::Precision;
+    use crate::plan::{Filter, Namespace};
+    use crate::reject::Rejects;
+    use crate::source::line_file::{self, LineFile};
+    use crate::spill;
+    use crate::window::{HOUR, Window};
+    use std::fmt::Write;
+    use std::io::Cursor;
+
+    const HOURS: i64 = 5;
+
+    fn side(value: u8) -> LineFile {
+        let mut text = String::new();
+        for hour in 0..HOURS {
+            writeln!(text, "m v={value} {}", hour * HOUR).unwrap();
+        }
+        let options = line_file::Options {
+            precision: Precision::Nanoseconds,
+            default_time: None,
+            window: Window::ALL,
+            namespace: Namespace::default(),
+            memory_max: 1 << 20,
+            spill: spill::Place::new(None),
+        };
+        let input = Input::from_reader("in.lp".into(), Box::new(Cursor::new(text.into_bytes())));
+        LineFile::read("in.lp", input, &options, &Rejects::new(None), &|_| ()).unwrap()
+    }
+
+    #[test]
+    fn places_beyond_those_that_are_read_again_are_marked_and_counted() {
+        let (one, two) = (side(1), side(2));
+        let unit = Unit {
+            source: Namespace::default(),
+            source_lacks: false,
+            destination: Namespace::default(),
+            window: Window { start: 0, end: HOURS * HOUR },
+        };
+        let options = Options::new(Filter::default(), 1 << 20, spill::Place::new(None), 100);
+        for (places_max, once) in [(usize::MAX, 0), (5, 0), (4, 5), (0, 5)] {
+            let (pauses, floor) = ([Duration::ZERO], |_: &Unit| None);
+            let live = Some(Live { pauses: &pauses, floor: &floor, places_max });
+            let units = std::slice::from_ref(&unit);
+            let found = run(&one, &two, units, 1, &options, live, &()).unwrap();
+            let marked = found.places.iter().filter(|place| place.read_once).count() as u64;
+            assert_eq!((found.read_once, marked), (once, once), "{places_max}");
+            assert_eq!(found.counts.value_changed, 5, "{places_max}");
+        }
+    }
 }

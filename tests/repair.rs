@@ -10,6 +10,8 @@ mod common;
 mod ends;
 #[path = "repair/harm.rs"]
 mod harm;
+#[path = "repair/moving.rs"]
+mod moving;
 
 use common::{Gapless, Influxd};
 use serde_json::Value;

@@ -260,6 +260,8 @@ pub struct PlaceFinding {
     pub counts: Counts,
     /// What is proven of its unresolved cells, where there are some.
     pub proven: Option<Proven>,
+    /// It was judged by its first reading, although a side takes writes.
+    pub read_once: bool,
 }
 
 impl PlaceFinding {
@@ -272,8 +274,9 @@ impl PlaceFinding {
         window: Window,
         counts: Counts,
     ) -> Self {
-        let (measurement, series, proven) = (None, Some(series), None);
-        Self { namespace, hash, measurement, series, window, counts, proven }
+        let (measurement, series) = (None, Some(series));
+        let (proven, read_once) = (None, false);
+        Self { namespace, hash, measurement, series, window, counts, proven, read_once }
     }
 
     /// By what findings are sorted.
@@ -372,6 +375,8 @@ pub struct Findings {
     pub destination: Node,
     /// What was read again to tell cells apart.
     pub read_again: ReadAgain,
+    /// Cells that differ in places which were judged by their first reading, although a side takes writes.
+    pub read_once: u64,
 }
 
 /// What was read a second time, on both sides.
@@ -577,6 +582,7 @@ impl Findings {
         self.counts += found.counts;
         self.timeline += &found.timeline;
         self.read_again += found.read_again;
+        self.read_once += found.read_once;
         self.places.extend(found.places);
         self.places.truncate(findings_max);
         self.cells.extend(found.cells);
@@ -638,7 +644,7 @@ impl Findings {
             && let Some(window) = hour_window(hour).intersect(unit.window)
         {
             let namespace = unit.source.clone();
-            let proven = None;
+            let (proven, read_once) = (None, false);
             self.places.push(PlaceFinding {
                 namespace,
                 hash,
@@ -647,6 +653,7 @@ impl Findings {
                 window,
                 counts,
                 proven,
+                read_once,
             });
         }
     }

@@ -81,7 +81,7 @@ pub struct Settled {
 }
 
 /// Compares the digests of one unit as far as they agree, and notes up to `room` places in which they
-/// do not. What goes beyond is judged as it is.
+/// do not. What goes beyond is judged as it is, and marked.
 ///
 /// # Errors
 /// Where a side cannot be read again, or digests on disk cannot.
@@ -100,7 +100,12 @@ pub fn sift(
                 all.add(found, options.findings_max);
                 pending.extend(differ);
             }
-            None => all.add(compare_range(sides, unit, range, options)?, options.findings_max),
+            None => {
+                let mut found = compare_range(sides, unit, range, options)?;
+                found.places.iter_mut().for_each(|place| place.read_once = true);
+                found.read_once = found.counts.different() + found.counts.unresolved;
+                all.add(found, options.findings_max);
+            }
         }
     }
     super::name::places(&mut all.places, sides, unit, &options.filter)?;

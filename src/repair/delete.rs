@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 /// Points that one run deletes: each takes a statement.
 const POINTS_MAX: usize = 10_000;
+/// Points that are looked at, and then deleted, at once: what a client changes in between is deleted.
+const DELETED_AT_ONCE: usize = 100;
 
 /// Where deleting takes place.
 #[derive(Clone, Copy)]
@@ -48,6 +50,16 @@ pub struct Target {
     pub time: i64,
     /// The statement.
     pub statement: String,
+    /// Its cells, by their numbers among the differences.
+    cells: Vec<usize>,
+}
+
+impl Target {
+    /// True where it is still to be deleted.
+    #[must_use]
+    pub fn is_due(&self, differences: &[Difference]) -> bool {
+        self.cells.iter().all(|&number| differences[number].action == Action::Delete)
+    }
 }
 
 /// Points of one measurement of one namespace that are to be deleted.
@@ -125,7 +137,8 @@ fn check_group(
             Ok(statement) => {
                 let series = Arc::clone(&differences[numbers[0]].cell.series);
                 let namespace = namespace.clone();
-                targets.push(Target { namespace, series, time: *time, statement });
+                let cells = numbers.clone();
+                targets.push(Target { namespace, series, time: *time, statement, cells });
             }
             Err(reason) => {
                 numbers.iter().for_each(|&number| differences[number].refuse(reason.clone()));
@@ -268,30 +281,71 @@ pub struct Ran {
     pub unchecked: Option<Error>,
 }
 
-/// Deletes points one after the other, and looks for those that vanished besides: also where it ends
-/// early, for what was deleted until then.
+/// Deletes points one after the other, a few right after they were looked at once more, and looks for
+/// those that vanished besides: also where it ends early, for what was deleted until then. What is not
+/// as it was compared by then is left, and `left` told before the others of its kind are deleted.
 ///
 /// # Errors
 /// Where the server cannot be asked before: nothing is deleted then.
-pub fn run(places: Places<'_>, targets: &[Target], stop: &Stop) -> Result<Ran> {
+pub fn run(
+    places: Places<'_>,
+    differences: &mut [Difference],
+    targets: &[Target],
+    stop: &Stop,
+    left: &mut dyn FnMut(&[Difference]) -> Result<()>,
+) -> Result<Ran> {
     let before = around(places, targets)?;
-    let mut ran = Ran::default();
-    for target in targets {
-        let deleted = stop.check().and_then(|()| {
-            ran.points += 1;
-            delete::execute(places.client, &target.namespace.database, &target.statement)
-        });
-        if let Err(error) = deleted {
+    let (mut ran, mut sent) = (Ran::default(), Vec::new());
+    for some in targets.chunks(DELETED_AT_ONCE) {
+        if let Err(error) = delete(places, differences, some, stop, left, &mut sent) {
             ran.failed = Some(error);
             break;
         }
     }
-    let sent = &targets[..ran.points];
-    match around(places, sent) {
-        Ok(after) => ran.vanished = vanished(&before, &after, sent),
+    ran.points = sent.len();
+    match around(places, &sent) {
+        Ok(after) => ran.vanished = vanished(&before, &after, &sent),
         Err(error) => ran.unchecked = Some(error),
     }
     Ok(ran)
+}
+
+/// Deletes some points; adds each to `sent` before its statement is.
+fn delete(
+    places: Places<'_>,
+    differences: &mut [Difference],
+    some: &[Target],
+    stop: &Stop,
+    left: &mut dyn FnMut(&[Difference]) -> Result<()>,
+    sent: &mut Vec<Target>,
+) -> Result<()> {
+    stop.check()?;
+    let due = look_again(places, differences, some)?;
+    if due.len() < some.len() {
+        left(differences)?;
+    }
+    for target in due {
+        stop.check()?;
+        sent.push(target.clone());
+        delete::execute(places.client, &target.namespace.database, &target.statement)?;
+    }
+    Ok(())
+}
+
+/// Those of some points that may still be deleted; the cells of the others are refused.
+fn look_again<'t>(
+    places: Places<'_>,
+    differences: &mut [Difference],
+    some: &'t [Target],
+) -> Result<Vec<&'t Target>> {
+    let numbers: Vec<usize> = some.iter().flat_map(|target| target.cells.clone()).collect();
+    let mut now: Vec<Difference> =
+        numbers.iter().map(|&number| differences[number].clone()).collect();
+    check(places, &mut now)?;
+    for (number, now) in numbers.into_iter().zip(now) {
+        differences[number] = now;
+    }
+    Ok(some.iter().filter(|target| target.is_due(differences)).collect())
 }
 
 /// What was there before and is not any more, of what stood at the times of `sent`, without that itself.

@@ -27,12 +27,12 @@ type Rows<'a> = BTreeMap<(&'a Namespace, &'a [u8], i64), Vec<(&'a [u8], Value<'a
 
 fn rows<'a>(
     differences: &'a [Difference],
-    value: impl Fn(&'a Difference) -> Option<&'a OwnedValue>,
+    value: impl Fn(usize, &'a Difference) -> Option<&'a OwnedValue>,
 ) -> Rows<'a> {
     let mut rows = Rows::new();
-    for difference in differences {
+    for (number, difference) in differences.iter().enumerate() {
         let cell = &difference.cell;
-        let Some(value) = value(difference) else { continue };
+        let Some(value) = value(number, difference) else { continue };
         let key = (&difference.destination, cell.series.key(), cell.time);
         rows.entry(key).or_default().push((&cell.field, value.value()));
     }
@@ -63,14 +63,18 @@ pub(super) fn check_former(difference: &Difference) -> Result<(), String> {
         .map_err(|unwritable| format!("no undo file can hold its former value: {unwritable}"))
 }
 
-/// What is sent for one action. What cannot be written was refused before.
+/// The source's values of some cells. What cannot be written was refused before.
 ///
 /// # Errors
 /// Where a row cannot be written although each of its fields can alone.
-pub fn to_send(differences: &[Difference], action: Action) -> Result<Lines> {
-    let wanted = |one: &Difference| one.action == action;
+pub fn to_send(
+    differences: &[Difference],
+    wanted: impl Fn(usize, &Difference) -> bool,
+) -> Result<Lines> {
     let mut lines = Lines::new();
-    for (row, fields) in rows(differences, |one| one.cell.source.as_ref().filter(|_| wanted(one))) {
+    let rows =
+        rows(differences, |number, one| one.cell.source.as_ref().filter(|_| wanted(number, one)));
+    for (row, fields) in rows {
         write_row(lines.entry(row.0.clone()).or_default(), row, &fields)?;
     }
     Ok(lines)
@@ -144,12 +148,16 @@ impl Undo {
         &self.path
     }
 
-    /// Puts down the cells for which something of `actions` is done, in place of what was put down.
+    /// Puts down the cells to which something was done or is about to be, in place of what was put down.
     ///
     /// # Errors
     /// Where it cannot be written: what is added must not be done then.
-    pub fn write(&self, differences: &[Difference], actions: &[Action]) -> Result<()> {
-        let text = undo(&self.destination, differences, actions)?;
+    pub fn write(
+        &self,
+        differences: &[Difference],
+        wanted: impl Fn(usize, &Difference) -> bool,
+    ) -> Result<()> {
+        let text = undo(&self.destination, differences, wanted)?;
         files::replace(&self.path, &text).map_err(|error| {
             Error::io(self.path.clone(), "write", error)
                 .with_next("nothing was sent or deleted that is not in it: make room and run again")
@@ -157,7 +165,11 @@ impl Undo {
     }
 }
 
-fn undo(destination: &str, differences: &[Difference], actions: &[Action]) -> Result<Vec<u8>> {
+fn undo(
+    destination: &str,
+    differences: &[Difference],
+    wanted: impl Fn(usize, &Difference) -> bool,
+) -> Result<Vec<u8>> {
     let mut text = format!(
         "# What gapless repair changes at {}: former values come first, and are sent back by\n\
          # gapless copy --overwrite THIS_FILE {}\n\
@@ -167,8 +179,10 @@ fn undo(destination: &str, differences: &[Difference], actions: &[Action]) -> Re
     )
     .replace(['"', '\''], "?")
     .into_bytes();
-    let changed = |one: &Difference| one.action != Action::Send && actions.contains(&one.action);
-    let former = rows(differences, |one| one.cell.destination.as_ref().filter(|_| changed(one)));
+    let former = rows(differences, |number, one| {
+        let changed = one.action != Action::Send && wanted(number, one);
+        one.cell.destination.as_ref().filter(|_| changed)
+    });
     let mut context = None;
     for (row, fields) in &former {
         if context != Some(row.0) {
@@ -177,8 +191,10 @@ fn undo(destination: &str, differences: &[Difference], actions: &[Action]) -> Re
         }
         write_row(&mut text, *row, fields)?;
     }
-    let sent = |one: &Difference| one.action == Action::Send && actions.contains(&one.action);
-    let created = rows(differences, |one| one.cell.source.as_ref().filter(|_| sent(one)));
+    let created = rows(differences, |number, one| {
+        let sent = one.action == Action::Send && wanted(number, one);
+        one.cell.source.as_ref().filter(|_| sent)
+    });
     for (row, fields) in &created {
         let mut lines = Vec::new();
         write_row(&mut lines, *row, fields)?;

@@ -9,6 +9,7 @@
 //! | at the destination only | deleted where the operator says so and nothing else is hit ([`delete`]) |
 //! | missing, and held by the base as by the source | nothing: it may have been deleted there |
 //! | a point that stands at both sides less than a second apart | nothing: it was written without a time |
+//! | what is not as it was compared when it is looked at right before it is written or deleted | nothing |
 //!
 //! What is sent goes through [`crate::copy`], as lines of its own ([`lines`]). Nothing here knows how
 //! the sides are opened or what is reported.
@@ -26,9 +27,11 @@ use crate::digest::set::hour_of;
 use crate::error::Result;
 use crate::plan::Namespace;
 use crate::source::Source;
-use crate::window::Window;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+
+/// Cells that are looked at, and then written, at once: what a client changes in between is written over.
+const WRITTEN_AT_ONCE: usize = 5_000;
 
 /// What is done about a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -79,6 +82,8 @@ pub struct Difference {
     pub destination: Namespace,
     /// The source has no such namespace.
     pub source_lacks: bool,
+    /// It was judged by its first reading, although a side takes writes: it may have been on its way.
+    pub read_once: bool,
     /// The base's value, where there is a base and it holds one.
     pub base: Option<OwnedValue>,
     /// What is done.
@@ -119,29 +124,28 @@ pub fn differences(
     places: &[PlaceFinding],
     units: &[Unit],
 ) -> Vec<Difference> {
-    let mut settled: HashMap<(&Namespace, SeriesHash, i64), Vec<Window>> = HashMap::new();
+    let mut settled: HashMap<(&Namespace, SeriesHash, i64), Vec<&PlaceFinding>> = HashMap::new();
     for place in places {
         let key = (&place.namespace, place.hash, hour_of(place.window.start));
-        settled.entry(key).or_default().push(place.window);
+        settled.entry(key).or_default().push(place);
     }
     let named: HashMap<&Namespace, &Unit> = units.iter().map(|unit| (&unit.source, unit)).collect();
-    let is_settled = |cell: &CellFinding| {
-        let hash = SeriesHasher::new(&cell.series).series();
-        let windows = settled.get(&(&cell.namespace, hash, hour_of(cell.time)));
-        windows.is_some_and(|windows| windows.iter().any(|window| window.contains(cell.time)))
-    };
     let difference = |cell: CellFinding| {
+        let hash = SeriesHasher::new(&cell.series).series();
+        let places = settled.get(&(&cell.namespace, hash, hour_of(cell.time)))?;
+        let place = places.iter().find(|place| place.window.contains(cell.time))?;
         let unit = named.get(&cell.namespace)?;
         Some(Difference {
             destination: unit.destination.clone(),
             source_lacks: unit.source_lacks,
+            read_once: place.read_once,
             base: None,
             action: Action::Conflict,
             reason: None,
             cell,
         })
     };
-    cells.into_iter().filter(is_settled).filter_map(difference).collect()
+    cells.into_iter().filter_map(difference).collect()
 }
 
 /// Decides about every cell. What is deleted is still to be looked at ([`delete::check`]).
@@ -157,6 +161,11 @@ pub fn decide(differences: &mut [Difference], choices: Choices) {
         let wants_delete = difference.action == Action::Delete;
         if wants_delete && difference.source_lacks {
             difference.refuse("the source has no such database or retention policy at all");
+        } else if wants_delete && difference.read_once {
+            difference.refuse(
+                "it was read once only, since too many places differed: it may be on its way (repair a \
+                 shorter window)",
+            );
         } else if matches!(difference.action, Action::Send | Action::Overwrite)
             && let Err(reason) = lines::check(difference)
         {
@@ -232,47 +241,100 @@ pub fn note_base(
     base: &dyn Source,
     name: impl Fn(&Difference) -> Option<Namespace>,
 ) -> Result<()> {
-    for (number, value) in values(differences, base, name)? {
+    for (number, value) in values(differences, base, |_, one| name(one))? {
         differences[number].base = Some(value);
     }
     Ok(())
 }
 
-/// Reads once more what is to be overwritten, and leaves what is not as it was compared.
+/// The cells to which something is to be done, in pieces that are looked at and written one after the
+/// other: neighbours in time, so that little is read for each.
+#[must_use]
+pub fn pieces(differences: &[Difference], action: Action) -> Vec<Vec<usize>> {
+    let wanted = |number: &usize| differences[*number].action == action;
+    let mut numbers: Vec<usize> = (0..differences.len()).filter(wanted).collect();
+    numbers
+        .sort_by_key(|&number| (&differences[number].destination, differences[number].cell.time));
+    numbers.chunks(WRITTEN_AT_ONCE).map(<[usize]>::to_vec).collect()
+}
+
+/// Reads some cells once more that are to be written, and leaves those that are not as they were
+/// compared; gives the others. The destination is read last: it is what is written to.
 ///
 /// # Errors
 /// Where a side cannot be read.
 pub fn look_again(
     differences: &mut [Difference],
+    piece: &[usize],
     source: &dyn Source,
     destination: &dyn Source,
-) -> Result<()> {
-    let wanted = |one: &Difference| one.action == Action::Overwrite;
-    let named = |one: &Difference| wanted(one).then(|| one.cell.namespace.clone());
-    let ours = values(differences, source, named)?;
-    let named = |one: &Difference| wanted(one).then(|| one.destination.clone());
-    let theirs = values(differences, destination, named)?;
-    for (number, one) in differences.iter_mut().enumerate().filter(|(_, one)| wanted(one)) {
+) -> Result<BTreeSet<usize>> {
+    let mut due: BTreeSet<usize> = piece.iter().copied().collect();
+    let ours = values(differences, source, of_source(&due))?;
+    let theirs = values(differences, destination, of_destination(&due))?;
+    for &number in piece {
+        let one = &mut differences[number];
         let is_same = ours.get(&number) == one.cell.source.as_ref()
             && theirs.get(&number) == one.cell.destination.as_ref();
         if !is_same {
             one.action = Action::ChangedMeanwhile;
+            due.remove(&number);
         }
     }
-    Ok(())
+    Ok(due)
+}
+
+/// Of cells that were written, those in whose place a client wrote a newer value to both sides just
+/// before: the source holds that, and the destination what was written. They get the newer value.
+///
+/// # Errors
+/// Where a side cannot be read.
+pub fn overtaken(
+    differences: &mut [Difference],
+    written: &BTreeSet<usize>,
+    source: &dyn Source,
+    destination: &dyn Source,
+) -> Result<BTreeSet<usize>> {
+    let mut ours = values(differences, source, of_source(written))?;
+    let newer = |(number, now): (&usize, &OwnedValue)| {
+        let sent = differences[*number].cell.source.as_ref()?;
+        let same_type = sent.value().field_type() == now.value().field_type();
+        (sent != now && same_type).then_some(*number)
+    };
+    let newer: BTreeSet<usize> = ours.iter().filter_map(newer).collect();
+    let theirs = values(differences, destination, of_destination(&newer))?;
+    let mut overtaken = BTreeSet::new();
+    for number in newer {
+        let cell = &mut differences[number].cell;
+        if theirs.get(&number) == cell.source.as_ref() {
+            cell.source = ours.remove(&number);
+            overtaken.insert(number);
+        }
+    }
+    Ok(overtaken)
+}
+
+/// The namespaces in which the source holds some cells.
+fn of_source(some: &BTreeSet<usize>) -> impl Fn(usize, &Difference) -> Option<Namespace> {
+    |number, one| some.contains(&number).then(|| one.cell.namespace.clone())
+}
+
+/// The namespaces in which the destination holds them.
+fn of_destination(some: &BTreeSet<usize>) -> impl Fn(usize, &Difference) -> Option<Namespace> {
+    |number, one| some.contains(&number).then(|| one.destination.clone())
 }
 
 /// What a side holds in the place of cells, by their numbers; `name` gives their namespace there.
 fn values(
     differences: &[Difference],
     side: &dyn Source,
-    name: impl Fn(&Difference) -> Option<Namespace>,
+    name: impl Fn(usize, &Difference) -> Option<Namespace>,
 ) -> Result<HashMap<usize, OwnedValue>> {
     let mut wanted: BTreeMap<(Namespace, Vec<u8>), BTreeSet<i64>> = BTreeMap::new();
     let mut at: HashMap<CellOf, usize> = HashMap::new();
     for (number, difference) in differences.iter().enumerate() {
         let cell = &difference.cell;
-        let Some(namespace) = name(difference) else { continue };
+        let Some(namespace) = name(number, difference) else { continue };
         let measurement = cell.series.measurement().to_vec();
         wanted.entry((namespace.clone(), measurement)).or_default().insert(cell.time);
         let hash = SeriesHasher::new(&cell.series).series();

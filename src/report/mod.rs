@@ -145,6 +145,9 @@ pub struct Report {
     pub counts: Counts,
     /// What was read again, to tell cells apart or because a side takes writes.
     pub read_again: ReadAgain,
+    /// Cells that differ in places which were judged by their first reading, although a side takes writes.
+    #[serde(skip_serializing_if = "no_cells")]
+    pub read_once: u64,
     /// What may have caused the differences, one guess a line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
@@ -254,6 +257,9 @@ pub struct Place {
     /// What the sums prove of cells that a digest file stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proven: Option<Proven>,
+    /// It was judged by its first reading, although a side takes writes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub read_once: bool,
 }
 
 /// A cell in which the sides differ.
@@ -525,6 +531,14 @@ fn incomplete(context: &Context, outcome: &verify::Outcome) -> Vec<String> {
         let what = "in places that changed while they were read: unstable; run again, or set --end";
         reasons.push(format!("{cells} {what}"));
     }
+    if outcome.read_once > 0 {
+        let cells = cells(outcome.read_once);
+        reasons.push(format!(
+            "{cells} differ in places that were read once only, since more than {} differed: they may have \
+             been on their way (name a shorter window)",
+            figure(verify::PLACES_MAX as u64)
+        ));
+    }
     let explained = counts.different()
         + counts.unresolved
         + counts.unprovable
@@ -577,6 +591,7 @@ fn build(
         settings_differ: Vec::new(),
         counts: outcome.counts,
         read_again: outcome.read_again,
+        read_once: outcome.read_once,
         causes: causes::of(&outcome),
         sent,
         pace: None,
@@ -637,6 +652,7 @@ fn place(finding: &PlaceFinding) -> Place {
         end: finding.window.end,
         counts: finding.counts,
         proven: finding.proven,
+        read_once: finding.read_once,
     }
 }
 

@@ -81,6 +81,9 @@ pub struct Item {
     /// Why, where that has to be said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// It was judged by its first reading, although a side takes writes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub read_once: bool,
     /// The source's value.
     pub source: Option<String>,
     /// The destination's value.
@@ -157,6 +160,7 @@ fn item(one: &Difference) -> Item {
         class: one.cell.class,
         action: one.action,
         reason: one.reason.clone(),
+        read_once: one.read_once,
         source: value(&one.cell.source),
         destination: value(&one.cell.destination),
         base: value(&one.base),

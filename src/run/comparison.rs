@@ -159,7 +159,8 @@ impl Comparison {
             let pair = self.pairs.iter().find(|pair| pair.destination == unit.destination)?;
             kept_from(&self.held, pair, clocks, progress.elapsed())
         };
-        let live = Live { pauses: &self.pauses, floor: &floor };
+        let places_max = verify::PLACES_MAX;
+        let live = Live { pauses: &self.pauses, floor: &floor, places_max };
         let takes_writes = clocks.0.or(clocks.1).is_some();
         let live = (takes_writes && !self.pauses.is_empty()).then_some(live);
         let (source, jobs) = (&*self.job.side.source, self.job.settings.jobs);

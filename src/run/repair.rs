@@ -33,6 +33,7 @@ use crate::stop::Stop;
 use crate::units::{self, Pair};
 use crate::verify::{self, Live, Outcome};
 use crate::window::Window;
+use std::collections::BTreeSet;
 use std::io::Cursor;
 use std::path::Path;
 use std::time::Duration;
@@ -43,6 +44,8 @@ const CELL_SHARE: usize = 256;
 const CELLS_SHARE: usize = 4;
 /// Cells that differ, and are decided about, at most.
 const CELLS_MAX: usize = 200_000;
+/// How often newer values are sent after older ones that arrived behind them.
+const FOLLOWED_MAX: u32 = 20;
 /// Places and cells that the report lists.
 const LISTED_MAX: usize = 10_000;
 
@@ -107,7 +110,8 @@ fn repaired(
         stop,
         progress,
     };
-    let compare = || work.compare(Live { pauses: &pauses, floor: &floor });
+    let places_max = verify::PLACES_MAX;
+    let compare = || work.compare(Live { pauses: &pauses, floor: &floor, places_max });
     progress.stage("compare");
     let mut first = compare()?;
     let mut differences = work.differences(&mut first)?;
@@ -168,7 +172,8 @@ fn demand_window(arguments: &RepairArgs, job: &Job) -> Result<()> {
 fn bytes_of(differences: &[Difference]) -> Result<u64> {
     let mut bytes = 0;
     for action in [Action::Send, Action::Overwrite] {
-        bytes += lines::to_send(differences, action)?.values().map(Vec::len).sum::<usize>();
+        let lines = lines::to_send(differences, |_, one| one.action == action)?;
+        bytes += lines.values().map(Vec::len).sum::<usize>();
     }
     Ok(bytes as u64)
 }
@@ -269,7 +274,7 @@ impl Work<'_> {
         differences: &mut [Difference],
         group: &dyn Fn(&Unit) -> Window,
     ) -> Result<()> {
-        for (namespace, text) in lines::to_send(differences, Action::Send)? {
+        for (namespace, text) in lines::to_send(differences, |_, one| one.action == Action::Send)? {
             let units = self.units_of(&namespace);
             let source = self.as_source(namespace, text)?;
             let units = cut(&units, &source)?;
@@ -368,7 +373,8 @@ impl Work<'_> {
         Ok(Some(undo))
     }
 
-    /// Sends what is missing, then what is still as it was when it was found to have another value.
+    /// Sends what is missing, then what has another value, piece by piece: only what is still as it was
+    /// compared.
     fn send_all(
         &self,
         differences: &mut [Difference],
@@ -377,17 +383,47 @@ impl Work<'_> {
         sent: &mut Sent,
     ) -> Result<()> {
         self.progress.stage("send");
-        let note = |differences: &[Difference], actions: &[Action]| {
-            undo.map_or(Ok(()), |undo| undo.write(differences, actions))
-        };
-        note(differences, &[Action::Send])?;
-        self.send(lines::to_send(differences, Action::Send)?, false, destination, sent)?;
-        if differences.iter().any(|one| one.action == Action::Overwrite) {
-            self.stop.check()?;
-            let reader = destination.reader().unwrap_or(&*self.there.source);
-            repair::look_again(differences, &*self.job.side.source, reader)?;
-            note(differences, &[Action::Send, Action::Overwrite])?;
-            self.send(lines::to_send(differences, Action::Overwrite)?, true, destination, sent)?;
+        let mut written = BTreeSet::new();
+        for action in [Action::Send, Action::Overwrite] {
+            for piece in repair::pieces(differences, action) {
+                self.stop.check()?;
+                let reader = destination.reader().unwrap_or(&*self.there.source);
+                let source = &*self.job.side.source;
+                let due = repair::look_again(differences, &piece, source, reader)?;
+                written.extend(due.iter().copied());
+                if let Some(undo) = undo {
+                    undo.write(differences, |number, _| written.contains(&number))?;
+                }
+                let overwrite = action == Action::Overwrite;
+                let lines = lines::to_send(differences, |number, _| due.contains(&number))?;
+                self.send(lines, overwrite, destination, sent)?;
+                self.follow(differences, due, destination, sent)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a client's newer values after older ones that arrived just behind them.
+    fn follow(
+        &self,
+        differences: &mut [Difference],
+        mut written: BTreeSet<usize>,
+        destination: &DestinationSide,
+        sent: &mut Sent,
+    ) -> Result<()> {
+        // What takes no writes holds nothing newer.
+        if self.job.side.clock.is_none() {
+            return Ok(());
+        }
+        let reader = destination.reader().unwrap_or(&*self.there.source);
+        for _ in 0..FOLLOWED_MAX {
+            let source = &*self.job.side.source;
+            written = repair::overtaken(differences, &written, source, reader)?;
+            if written.is_empty() {
+                return Ok(());
+            }
+            let lines = lines::to_send(differences, |number, _| written.contains(&number))?;
+            self.send(lines, true, destination, sent)?;
         }
         Ok(())
     }
@@ -404,14 +440,17 @@ impl Work<'_> {
         self.progress.stage("delete");
         // What was sent took its time: looked at once more.
         let targets = delete::check(places, differences)?;
-        if let Some(undo) = undo {
-            undo.write(differences, &[Action::Send, Action::Overwrite, Action::Delete])?;
-        }
-        if let Some(list) = &made.delete_list {
-            write_list(Path::new(list), &targets)?;
-        }
-        *deletion = delete::run(places, &targets, self.stop)?;
-        made.now(differences, bytes_of(differences)?, targets.len());
+        let list = made.delete_list.as_deref();
+        let mut note = |now: &[Difference]| {
+            if let Some(undo) = undo {
+                undo.write(now, |_, one| one.action.acts())?;
+            }
+            let due = targets.iter().filter(|target| target.is_due(now));
+            list.map_or(Ok(()), |list| write_list(Path::new(list), due))
+        };
+        note(differences)?;
+        *deletion = delete::run(places, differences, &targets, self.stop, &mut note)?;
+        made.now(differences, bytes_of(differences)?, deletion.points);
         match deletion.failed.take().or_else(|| deletion.unchecked.take()) {
             Some(error) => Err(error),
             None => Ok(()),
@@ -454,7 +493,7 @@ impl Work<'_> {
     fn list_deletions(&self, targets: &[Target], made: &mut Repair) -> Result<()> {
         if let Some(path) = &self.arguments.delete_list {
             let path = lines::reserve(path)?;
-            write_list(&path, targets)?;
+            write_list(&path, targets.iter())?;
             made.delete_list = Some(path.display().to_string());
             return Ok(());
         }
@@ -536,11 +575,12 @@ fn line(target: &Target) -> String {
     format!("{}: {}", target.namespace, Printable(target.statement.as_bytes()))
 }
 
-fn write_list(path: &Path, targets: &[Target]) -> Result<()> {
-    let text: String = targets.iter().map(|target| line(target) + "\n").collect();
+fn write_list<'t>(path: &Path, targets: impl Iterator<Item = &'t Target>) -> Result<()> {
+    let text: String = targets.map(|target| line(target) + "\n").collect();
     files::replace(path, text.as_bytes()).map_err(|error| {
-        Error::io(path, "write", error)
-            .with_next("no point was deleted: make room or name another file, and run it again")
+        Error::io(path, "write", error).with_next(
+            "no further point was deleted: make room or name another file, and run it again",
+        )
     })
 }
 

@@ -18,7 +18,12 @@ impl Both {
 
     /// The same through a port that tells the first write to come again in a while: what is to happen
     /// between the comparison and what follows happens then.
-    fn repair_meanwhile(&self, options: &[&str], status: i32, meanwhile: impl FnOnce()) -> Value {
+    pub(super) fn repair_meanwhile(
+        &self,
+        options: &[&str],
+        status: i32,
+        meanwhile: impl FnOnce(),
+    ) -> Value {
         let behaviour = Behaviour { first_busy: 3, ..Behaviour::default() };
         let port = Forward::start(self.two.port(), behaviour);
         let there = format!("influxdb://127.0.0.1:{}/db", port.port());

@@ -58,6 +58,7 @@ fn different(series: usize, places: usize, name: impl Fn(usize) -> String) -> Re
                 end: start + HOUR,
                 counts,
                 proven: None,
+                read_once: false,
             });
         }
         report.cells.push(Cell {
