@@ -323,9 +323,10 @@ pub struct RepairArgs {
     /// Do what the plan says; without it nothing is written
     #[arg(long)]
     pub apply: bool,
-    /// An older state of both sides (any source but a digest file), by which changed cells are settled:
+    /// An older state of both sides (any source, or a digest file), by which changed cells are settled:
     /// changed only at the source: sent; only at the destination: kept; at both: left as a conflict. What
-    /// the destination lacks and the base holds as the source does may have been deleted there: it is left
+    /// the destination lacks and the base holds as the source does may have been deleted there: it is left.
+    /// A digest file knows no cells: it tells only who changed a series in an hour
     #[arg(long, value_name = "LOCATION")]
     pub base: Option<String>,
     /// Send every changed cell

@@ -8,6 +8,7 @@
 //! | another type, or one that the shard group cannot hold | nothing: it holds one type of a field |
 //! | at the destination only | deleted where the operator says so and nothing else is hit ([`delete`]) |
 //! | missing, and held by the base as by the source | nothing: it may have been deleted there |
+//! | any, where the base is a digest file | what that says of its series and hour ([`leaves`]) |
 //! | a point that stands at both sides less than a second apart | nothing: it was written without a time |
 //! | what is not as it was compared when it is looked at right before it is written or deleted | nothing |
 //!
@@ -15,11 +16,13 @@
 //! the sides are opened or what is reported.
 
 pub mod delete;
+pub mod leaves;
 pub mod lines;
 mod look;
 mod shifted;
 pub mod vouch;
 
+use self::leaves::Changed;
 use crate::compare::{CellFinding, Class, OwnedValue, PlaceFinding, Unit};
 use crate::conflicts::Conflict;
 use crate::digest::cell::{SeriesHash, SeriesHasher};
@@ -86,6 +89,8 @@ pub struct Difference {
     pub read_once: bool,
     /// The base's value, where there is a base and it holds one.
     pub base: Option<OwnedValue>,
+    /// Who changed its series and hour, where the base is a digest file.
+    pub changed: Option<Changed>,
     /// What is done.
     pub action: Action,
     /// Why not, where that has to be said.
@@ -140,6 +145,7 @@ pub fn differences(
             source_lacks: unit.source_lacks,
             read_once: place.read_once,
             base: None,
+            changed: None,
             action: Action::Conflict,
             reason: None,
             cell,
@@ -181,12 +187,18 @@ pub fn decide(differences: &mut [Difference], choices: Choices) {
 
 /// Says of a conflict what cannot be told from its values.
 fn both_changed(difference: &Difference) -> Option<&'static str> {
+    if difference.action == Action::Conflict && difference.changed.is_some() {
+        return Some("both sides changed this series and hour, of which a digest knows no cells");
+    }
     let is_missing = difference.cell.class == Class::MissingInDestination;
     (difference.action == Action::Conflict && is_missing)
         .then_some("changed at the source and deleted at the destination since the base")
 }
 
 fn decided(difference: &Difference, choices: Choices) -> Action {
+    if let Some(changed) = difference.changed {
+        return decided_by_leaf(difference.cell.class, changed, choices);
+    }
     let (cell, base) = (&difference.cell, &difference.base);
     let (as_source, as_destination) =
         (base.is_some() && *base == cell.source, base.is_some() && *base == cell.destination);
@@ -206,6 +218,22 @@ fn decided(difference: &Difference, choices: Choices) -> Action {
         Class::ExtraInDestination if !choices.delete_extra => Action::Extra,
         Class::ExtraInDestination if choices.base && !as_destination => Action::KeepAdded,
         Class::ExtraInDestination => Action::Delete,
+    }
+}
+
+/// The same by a digest file: what one side alone changed is taken from there.
+fn decided_by_leaf(class: Class, changed: Changed, choices: Choices) -> Action {
+    match (class, changed) {
+        (Class::MissingInDestination, Changed::AtSource) => Action::Send,
+        (Class::MissingInDestination, _) if choices.send_deleted => Action::Send,
+        (Class::MissingInDestination, Changed::AtDestination) => Action::MayBeDeleted,
+        (Class::ValueChanged, Changed::AtSource) => Action::Overwrite,
+        (Class::TypeChanged, Changed::AtSource) => Action::TypeDiffers,
+        (Class::ValueChanged | Class::TypeChanged, Changed::AtDestination) => Action::KeepChanged,
+        (Class::ExtraInDestination, Changed::AtDestination) => Action::KeepAdded,
+        (Class::ExtraInDestination, Changed::AtSource) if choices.delete_extra => Action::Delete,
+        (Class::ExtraInDestination, Changed::AtSource) => Action::Extra,
+        (_, Changed::AtBoth) => Action::Conflict,
     }
 }
 

@@ -4,6 +4,7 @@ use super::text::figure;
 use super::{Report, Verdict, cells, next, print_value};
 use crate::compare::{Class, Counts, OwnedValue};
 use crate::copy::Sent;
+use crate::repair::leaves::Changed;
 use crate::repair::{Action, Difference};
 use crate::series::Printable;
 use crate::window::{Window, format_time};
@@ -91,6 +92,9 @@ pub struct Item {
     /// The base's value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
+    /// Who changed its series and hour since the base, where that is a digest file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Changed>,
 }
 
 impl Repair {
@@ -164,6 +168,7 @@ fn item(one: &Difference) -> Item {
         source: value(&one.cell.source),
         destination: value(&one.cell.destination),
         base: value(&one.base),
+        changed: one.changed,
     }
 }
 

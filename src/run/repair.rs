@@ -1,5 +1,7 @@
 //! Runs `repair`: compares, decides, shows the plan or carries it out, and compares again.
 
+mod base;
+
 use super::comparison::kept_from;
 use super::job::{Job, access, grid};
 use super::{BATCH_BYTES, BATCH_ROWS, IN_FLIGHT_SHARE, REJECT_FILE, ended, header, saved};
@@ -289,48 +291,6 @@ impl Work<'_> {
         let (client, reader) = (destination.client()?, destination.reader()?);
         let source = &*self.job.side.source;
         Some(Places { client, destination: reader, source, vouch: self.vouch })
-    }
-
-    /// Reads the older state in the places that differ.
-    fn note_base(&self, base: &str, differences: &mut [Difference]) -> Result<()> {
-        self.progress.stage("base");
-        let location = self.arguments.sides.common.source(base)?;
-        saved::refuse(&location)?;
-        let rejects = Rejects::new(None);
-        let side =
-            self.job.open_base(&self.arguments.sides.common, &location, &rejects, self.progress)?;
-        let rejected = rejects.finish()?.rows;
-        if rejected > 0 {
-            let reason = format!("{rejected} lines of it cannot be read: it is no whole state");
-            return Err(Error::location(&location, reason).with_next("name another base"));
-        }
-        if let [unread, ..] = &side.source.unread()[..] {
-            let reason = format!("it is no whole state: {unread}");
-            return Err(Error::location(&location, reason).with_next("name another base"));
-        }
-        if let Some(made) = side.source.made_of()
-            && made.filter().and(&self.job.settings.filter).as_ref()
-                != Some(&self.job.settings.filter)
-        {
-            let reason = format!("it holds only the series of {}", made.options());
-            return Err(Error::location(&location, reason).with_next(
-                "name another base, or repair these series alone, by the same options",
-            ));
-        }
-        let held: Vec<Namespace> =
-            side.source.namespaces()?.into_iter().map(|held| held.namespace).collect();
-        let name = |one: &Difference| {
-            let same = |wanted: &Namespace| held.iter().find(|held| *held == wanted);
-            let found = same(&one.cell.namespace).or_else(|| same(&one.destination));
-            let is_only = held.len() == 1 && self.pairs_compared == 1;
-            found.or_else(|| held.first().filter(|_| is_only)).cloned()
-        };
-        if let Some(lacking) = differences.iter().find(|one| name(one).is_none()) {
-            let reason = format!("no base for {}: it holds none", lacking.cell.namespace);
-            return Err(Error::location(&location, reason)
-                .with_next("name another base, or repair what it holds alone (--db, --rp)"));
-        }
-        repair::note_base(differences, &*side.source, name)
     }
 
     /// Carries a plan out; where that ends early, says how far it went.
