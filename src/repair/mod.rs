@@ -69,6 +69,26 @@ pub enum Action {
 }
 
 impl Action {
+    /// Its name, as programs read it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Overwrite => "overwrite",
+            Self::Delete => "delete",
+            Self::KeepChanged => "keep_changed",
+            Self::KeepAdded => "keep_added",
+            Self::Conflict => "conflict",
+            Self::TypeDiffers => "type_differs",
+            Self::MayBeDeleted => "may_be_deleted",
+            Self::DeletedAndChanged => "deleted_and_changed",
+            Self::ChangedMeanwhile => "changed_meanwhile",
+            Self::Shifted => "shifted",
+            Self::Extra => "extra",
+            Self::Refused => "refused",
+        }
+    }
+
     /// True where something is done.
     #[must_use]
     pub fn acts(self) -> bool {

@@ -1,7 +1,7 @@
 //! The report of `gaps`: windows, writers, and what fills them.
 
 use super::text::figure;
-use super::{Context, Digest, Printed, cells, incomplete, json, next};
+use super::{Context, Digest, Place, Printed, cells, html, incomplete, json, next, place};
 use crate::compare::Counts;
 use crate::error::{ErrorKind, Result};
 use crate::gaps::{Bucket, Found, Gap, LOOKED_MAX, Writer, WriterGap};
@@ -65,6 +65,12 @@ pub struct Gaps {
     pub seconds: f64,
     /// The next command to run, where something is wrong.
     pub next: Option<String>,
+    /// Places that differ, up to a limit: what the page draws.
+    #[serde(skip)]
+    pub(super) places: Vec<Place>,
+    /// What was typed behind the program's name.
+    #[serde(skip)]
+    pub(super) arguments: Vec<String>,
 }
 
 /// One window.
@@ -208,6 +214,8 @@ impl Gaps {
             destination_digest: Digest::of(outcome.destination),
             seconds: context.elapsed.as_secs_f64(),
             next,
+            places: outcome.places.iter().map(place).collect(),
+            arguments: context.command,
         }
     }
 
@@ -224,6 +232,15 @@ impl Gaps {
             (self.verdict, self.exit_status) = ("incomplete", 3);
         }
         self
+    }
+
+    /// The verdict's word.
+    pub(super) fn word(&self) -> &'static str {
+        match self.verdict {
+            "gaps" => "GAPS",
+            "no_gaps" => "NO GAPS",
+            _ => "INCOMPLETE",
+        }
     }
 
     /// Whether something is to be filled.
@@ -253,7 +270,9 @@ impl Gaps {
     /// # Errors
     /// Where it cannot be expressed, which would be a defect.
     pub fn printed(&self) -> Result<Printed> {
-        Ok(given_out(self.to_string(), json(self)?, self.exit_status))
+        let (text, json) = (self.to_string(), json(self)?);
+        let html = html::page_of_gaps(self, None);
+        Ok(Printed { text, json, html, exit_status: self.exit_status })
     }
 
     /// The report with that of the copy that filled what was found; its verdict counts.
@@ -275,12 +294,9 @@ impl Gaps {
         let found = found.lines().filter(|line| !line.starts_with("  next: "));
         let found: String = found.flat_map(|line| [line, "\n"]).collect();
         let text = format!("{found}{}", copied.text);
-        Ok(given_out(text, json(&both)?, exit_status))
+        let html = html::page_of_gaps(self, Some((&copied.text, exit_status)));
+        Ok(Printed { text, json: json(&both)?, html, exit_status })
     }
-}
-
-fn given_out(text: String, json: String, exit_status: u8) -> Printed {
-    Printed::kept(text, json, exit_status)
 }
 
 impl GapWindow {
@@ -395,12 +411,7 @@ fn shifted(count: u64) -> String {
 
 impl Display for Gaps {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let word = match self.verdict {
-            "gaps" => "GAPS",
-            "no_gaps" => "NO GAPS",
-            _ => "INCOMPLETE",
-        };
-        let counts = self.counts;
+        let (word, counts) = (self.word(), self.counts);
         writeln!(
             f,
             "{word}   {} of {} cells are missing at the destination   {} windows",

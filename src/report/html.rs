@@ -6,10 +6,14 @@
 
 mod axis;
 mod escape;
+mod gaps;
 mod heat;
 mod kind;
 mod lines;
+mod repair;
 mod tables;
+
+pub(super) use self::gaps::page as page_of_gaps;
 
 use self::escape::Safe;
 use self::lines::moment;
@@ -58,7 +62,8 @@ fn write_page(out: &mut String, report: &Report) -> fmt::Result {
     counts(out, report)?;
     section_of(out, "causes", "Suspected causes", &report.causes)?;
     differences(out, report)?;
-    next(out, report)?;
+    report.repair.iter().try_for_each(|repair| repair::section(out, repair))?;
+    next(out, report.next.as_deref())?;
     course(out, report)?;
     settings(out, report)?;
     digests(out, report)?;
@@ -143,14 +148,24 @@ fn verdict(out: &mut String, report: &Report) -> fmt::Result {
         _ => "✗",
     };
     let (class, sign) = look(report.exit_status, bad);
-    let word = report.verdict.word();
+    let (word, lead) = (report.verdict.word(), lead(report));
+    banner(out, (class, sign), word, &lead, &report.reasons)
+}
+
+/// The top of a page: what came of it, in a word, a line, and reasons.
+fn banner(
+    out: &mut String,
+    (class, sign): (&str, &str),
+    word: &str,
+    lead: &str,
+    reasons: &[String],
+) -> fmt::Result {
     write!(
         out,
         "<header class=\"verdict {class}\">\n<h1><span class=\"sign\" aria-hidden=\"true\">{sign}</span> \
-         {word}</h1>\n<p class=\"lead\">{}</p>\n",
-        lead(report)
+         {word}</h1>\n<p class=\"lead\">{lead}</p>\n"
     )?;
-    remarks(out, &report.reasons)?;
+    remarks(out, reasons)?;
     out.write_str("</header>\n")
 }
 
@@ -209,12 +224,17 @@ fn scope(out: &mut String, report: &Report) -> fmt::Result {
         );
         term(out, "Proven by earlier runs", proven, SIDE_BYTES)?;
     }
-    out.write_str("</dl>\n<h3>Not covered</h3>\n")?;
-    if report.not_covered.is_empty() {
+    out.write_str("</dl>\n")?;
+    not_covered(out, &report.not_covered)?;
+    out.write_str("</section>\n")
+}
+
+fn not_covered(out: &mut String, list: &[String]) -> fmt::Result {
+    out.write_str("<h3>Not covered</h3>\n")?;
+    if list.is_empty() {
         out.write_str("<p>Nothing that lies within the window was left out.</p>\n")?;
     }
-    remarks(out, &report.not_covered)?;
-    out.write_str("</section>\n")
+    remarks(out, list)
 }
 
 fn counts(out: &mut String, report: &Report) -> fmt::Result {
@@ -277,15 +297,15 @@ fn differences(out: &mut String, report: &Report) -> fmt::Result {
             figure(counts.different())
         )?;
     }
-    heat::draw(out, report)?;
+    heat::draw(out, &report.places, Window { start: report.start, end: report.end })?;
     lines::cells(out, report)?;
     tables::stretches(out, report)?;
     tables::cells(out, &report.cells)?;
     out.write_str("</section>\n")
 }
 
-fn next(out: &mut String, report: &Report) -> fmt::Result {
-    let Some(next) = &report.next else { return Ok(()) };
+fn next(out: &mut String, next: Option<&str>) -> fmt::Result {
+    let Some(next) = next else { return Ok(()) };
     write!(
         out,
         "<section id=\"next\"><h2>Next command</h2>\n<pre><code>{}</code></pre></section>\n",

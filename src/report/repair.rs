@@ -275,7 +275,7 @@ impl Display for Repair {
 impl Display for Item {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
-        let action = serde_json::to_string(&self.action).unwrap_or_default().replace('"', "");
+        let action = self.action.word();
         write!(
             f,
             "{action}: {} {} {} {}: source {}, destination {}",
@@ -297,7 +297,7 @@ impl Display for Item {
 }
 
 /// An action in words.
-fn words(action: Action, applied: bool) -> &'static str {
+pub(super) fn words(action: Action, applied: bool) -> &'static str {
     match (action, applied) {
         (Action::Send, false) => "would send what is missing",
         (Action::Send, true) => "sent what was missing",

@@ -4,9 +4,9 @@ use super::axis::{Axis, hours};
 use super::escape::{Safe, shorten};
 use super::kind::{Kind, legend};
 use crate::compare::Counts;
+use crate::report::Place;
 use crate::report::stretch::{same_series, weight};
 use crate::report::text::{classes, figure};
-use crate::report::{Place, Report};
 use crate::window::Window;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -33,9 +33,9 @@ struct Row<'a> {
     places: Vec<&'a Place>,
 }
 
-/// Draws the heat map, if there is a place to draw.
-pub(super) fn draw(out: &mut String, report: &Report) -> fmt::Result {
-    let mut rows = rows(&report.places);
+/// Draws the heat map of places within a window, if there is one to draw.
+pub(super) fn draw(out: &mut String, places: &[Place], window: Window) -> fmt::Result {
+    let mut rows = rows(places);
     let all = rows.len();
     rows.truncate(SERIES_MAX);
     let places = || rows.iter().flat_map(|row| &row.places);
@@ -43,7 +43,6 @@ pub(super) fn draw(out: &mut String, report: &Report) -> fmt::Result {
     let end = places().map(|place| hours(place.start, place.end).1).max();
     let (Some(first), Some(end)) = (first, end) else { return Ok(()) };
     let axis = Axis::fit(first, end, 1, LEFT);
-    let window = Window { start: report.start, end: report.end };
     out.write_str("<h3>Where they differ: series and time</h3>\n")?;
     write!(out, "<p>{} Each column is {}.</p>", what(rows.len(), all), span(axis.hours))?;
     legend(out, axis.outside(window.start, window.end) != (0, 0))?;

@@ -14,7 +14,7 @@ const ROWS_SHOWN: usize = 20;
 const ROWS_MAX: usize = 1_000;
 const BYTES_MAX: usize = 150_000;
 /// Bytes of a name or value.
-const NAME_BYTES: usize = 400;
+pub(super) const NAME_BYTES: usize = 400;
 
 /// The counts by class.
 pub(super) fn counts(out: &mut String, counts: Counts) -> fmt::Result {
@@ -122,17 +122,21 @@ fn cell_row(out: &mut String, cell: &Cell) -> fmt::Result {
         format_time(cell.time),
         class_name(cell.class)
     )?;
-    for value in [&cell.source, &cell.destination] {
-        match value {
-            Some(value) => write!(out, "<td class=\"key\">{}</td>", Safe(value, NAME_BYTES))?,
-            None => out.write_str("<td class=\"nothing\">nothing</td>")?,
-        }
-    }
+    value(out, cell.source.as_deref())?;
+    value(out, cell.destination.as_deref())?;
     out.write_str("</tr>\n")
 }
 
+/// The value of one side.
+pub(super) fn value(out: &mut String, value: Option<&str>) -> fmt::Result {
+    match value {
+        Some(value) => write!(out, "<td class=\"key\">{}</td>", Safe(value, NAME_BYTES)),
+        None => out.write_str("<td class=\"nothing\">nothing</td>"),
+    }
+}
+
 /// A table whose first rows are seen and whose others are unfolded, up to a limit.
-fn folded<T>(
+pub(super) fn folded<T>(
     out: &mut String,
     (caption, head): (&str, &str),
     rows: &[T],

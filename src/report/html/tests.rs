@@ -1,5 +1,7 @@
 //! Tests of the page: its structure, what hostile names make of it, and how large it becomes.
 
+mod more;
+
 use super::*;
 use crate::compare::Class;
 use crate::report::{Bucket, Cell, Context, Expired, Place, of_verify};
