@@ -56,7 +56,7 @@
 //! | --- | --- |
 //! | 0 | [`error`], [`files`], [`stop`], [`window`], [`value`], [`series`], [`block`] |
 //! | 1 | [`mod@line`], [`msgpack`], [`tsm`], [`meta`], [`spill`], [`digest`], [`compress`], [`pace`], [`rate`], [`mapped`], [`tarball`] |
-//! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`mod@digest_file`], [`reject`], [`snapshot`] |
+//! | 2 | [`location`], [`plan`], [`types`], [`http`], [`influxql`], [`archive`], [`mod@digest_file`], [`reject`], [`snapshot`], [`undo`] |
 //! | 3 | [`source`], [`sink`] |
 //! | 4 | [`pipeline`] |
 //! | 5 | [`units`], [`compare`], [`conflicts`], [`journal`], [`copy`], [`verify`], [`repair`], [`backup`], [`cat`], [`digests`], [`gaps`], [`inspect`], [`causes`], [`schema`], [`runbook`] |
@@ -167,6 +167,7 @@ pub mod stop;
 pub mod tarball;
 pub mod tsm;
 pub mod types;
+pub mod undo;
 pub mod units;
 pub mod value;
 pub mod verify;

@@ -145,8 +145,13 @@ fn copy_to(source: &dyn Source, reader: &dyn Source, sink: &dyn Sink, live: bool
     };
     let destination = Destination { reader: Some(reader), sink };
     let (rejects, stop) = (Rejects::new(None), Stop::default());
-    let surroundings =
-        copy::Surroundings { rejects: &rejects, progress: &(), stop: &stop, journal: None };
+    let surroundings = copy::Surroundings {
+        rejects: &rejects,
+        progress: &(),
+        stop: &stop,
+        journal: None,
+        listing: None,
+    };
     copy::run(source, destination, &[unit()], &options, surroundings).unwrap()
 }
 

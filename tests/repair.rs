@@ -249,7 +249,7 @@ fn an_undo_file_brings_the_old_state_back() {
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&undo).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     let text = std::fs::read_to_string(&undo).unwrap();
-    assert!(text.contains("# created in db.autogen: new v=\"a\n# b \\\"\""), "{text}");
+    assert!(text.contains("# created in db.autogen: new v=\"a\n#| b \\\"\""), "{text}");
 
     // A second repair does not write over it.
     both.delete(&both.two, "DROP MEASUREMENT new");

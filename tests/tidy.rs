@@ -24,6 +24,7 @@ const LAYERS: [&[&str]; 7] = [
         "digest_file",
         "reject",
         "snapshot",
+        "undo",
     ],
     &["source", "sink"],
     &["pipeline"],

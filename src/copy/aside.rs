@@ -8,7 +8,7 @@
 //! bounded: behind that bound they are tried at once.
 
 use super::{Copy, Tally, lock};
-use crate::compare::Unit;
+use crate::compare::{Missing, Unit};
 use crate::digest::cell::{KeyHash, SeriesHasher};
 use crate::error::{ErrorKind, Result};
 use crate::line::Precision;
@@ -18,6 +18,7 @@ use crate::pipeline::Stage;
 use crate::reject::Rejected;
 use crate::series::Printable;
 use crate::sink::{Ack, Batch, Refusal};
+use crate::undo::{Created, comment_out};
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -61,6 +62,21 @@ impl Aside {
     }
 }
 
+/// What is missing, whole or in parts that are sent one after the other.
+pub(super) enum Parts<'m> {
+    Whole(&'m Missing),
+    Apart(Box<[Missing; 2]>),
+}
+
+impl Parts<'_> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Missing> {
+        match self {
+            Self::Whole(missing) => std::slice::from_ref(*missing).iter(),
+            Self::Apart(both) => both.iter(),
+        }
+    }
+}
+
 /// How much a batch, or a part of it, is.
 #[derive(Clone, Copy, Default)]
 struct Size {
@@ -96,6 +112,34 @@ impl Copy<'_> {
             self.try_suspects(unit, tally)?;
         }
         Ok(())
+    }
+
+    /// Lists the cells of a batch before it is sent, where that is wanted.
+    pub(super) fn list(&self, batch: &Batch, created: Created) -> Result<()> {
+        let Some(listing) = self.surroundings.listing else { return Ok(()) };
+        let mut text = Vec::with_capacity(2 * batch.body.len());
+        for_each_row(&batch.body, |row, _| {
+            comment_out(created, &batch.namespace, row.text, &mut text);
+            Ok(())
+        })?;
+        listing.add(&text)
+    }
+
+    /// What is missing, in parts of which each is listed in one way.
+    pub(super) fn parts<'m>(&self, missing: &'m Missing) -> Parts<'m> {
+        if self.surroundings.listing.is_none() || missing.unprovable.is_empty() {
+            return Parts::Whole(missing);
+        }
+        let known = Missing {
+            everything: missing.everything,
+            places: missing.places.clone(),
+            partial: missing.partial.clone(),
+            cells: missing.cells.clone(),
+            changed: missing.changed.clone(),
+            ..Missing::default()
+        };
+        let perhaps = Missing { unprovable: missing.unprovable.clone(), ..Missing::default() };
+        Parts::Apart(Box::new([known, perhaps]))
     }
 
     /// Waits for as long as the rate asks for.

@@ -12,11 +12,13 @@ mod aside;
 mod ledger;
 mod overtaken;
 mod sender;
+mod sent;
 
 use self::aside::Aside;
 pub use self::aside::SUSPECT;
 use self::ledger::{Ledger, Proven};
 use self::sender::Sender;
+pub use self::sent::Sent;
 use crate::compare::{self, Cells, Digest, Findings, Missing, Note, Sides, Unit};
 use crate::digest::cell::{KeyHash, ValueHash};
 use crate::digest::set::Place;
@@ -29,9 +31,9 @@ use crate::reject::Rejects;
 use crate::sink::{Batch, Epoch, Sink};
 use crate::source::{Source, for_each_block};
 use crate::stop::Stop;
+use crate::undo::{Created, UndoList};
 use crate::verify;
 use std::collections::{HashMap, HashSet};
-use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -91,6 +93,8 @@ pub struct Surroundings<'a> {
     pub stop: &'a Stop,
     /// Records the units that are proven.
     pub journal: Option<&'a Journal>,
+    /// Lists the cells that are created.
+    pub listing: Option<&'a UndoList>,
 }
 
 /// Where a copy goes.
@@ -112,62 +116,6 @@ pub struct Outcome {
     pub sent: Sent,
     /// Units that an earlier run proved, and for which this one sent nothing.
     pub before: u64,
-}
-
-/// What a copy sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Sent {
-    /// Cells that the destination held before, with the same value.
-    pub already_there: u64,
-    /// Cells acknowledged by the destination.
-    pub cells: u64,
-    /// Rows acknowledged by the destination.
-    pub rows: u64,
-    /// Bytes of line protocol sent.
-    pub bytes: u64,
-    /// Write requests, repeated ones among them.
-    pub requests: u64,
-    /// Write requests that were repeated.
-    pub retries: u64,
-    /// Cells that the destination refused or that cannot be sent, suspects among them.
-    pub rejected: u64,
-    /// Rows that were rejected because the destination died while it was sent them.
-    pub suspects: u64,
-    /// Cells that were acknowledged and are not there.
-    pub lost: u64,
-    /// Cells that the destination lost by a restart, and that were sent once more.
-    pub repeated: u64,
-}
-
-impl AddAssign for Sent {
-    fn add_assign(&mut self, other: Self) {
-        self.already_there += other.already_there;
-        self.cells += other.cells;
-        self.rows += other.rows;
-        self.bytes += other.bytes;
-        self.requests += other.requests;
-        self.retries += other.retries;
-        self.rejected += other.rejected;
-        self.suspects += other.suspects;
-        self.lost += other.lost;
-        self.repeated += other.repeated;
-    }
-}
-
-impl Sent {
-    /// Puts what was sent for a unit before in front of what was sent when it was done again.
-    fn add_earlier(&mut self, earlier: Self) {
-        *self = Self {
-            already_there: earlier.already_there,
-            cells: earlier.cells,
-            rows: earlier.rows + self.rows,
-            bytes: earlier.bytes + self.bytes,
-            requests: earlier.requests + self.requests,
-            retries: earlier.retries + self.retries,
-            repeated: earlier.repeated + self.repeated + self.cells,
-            ..*self
-        };
-    }
 }
 
 /// Copies every unit and proves it.
@@ -441,8 +389,11 @@ impl Copy<'_> {
             wants = true;
             self.keep_places(sent, missing.places.iter().copied());
             self.keep_cells(sent, missing.cells.iter().copied());
-            let tally = self.send(unit, missing, sent)?;
-            self.keep(sent, tally)
+            for part in self.parts(missing).iter() {
+                let tally = self.send(unit, part, sent)?;
+                self.keep(sent, tally)?;
+            }
+            Ok(())
         })?;
         Ok(Judged { findings, wants, ..Judged::default() })
     }
@@ -578,6 +529,10 @@ impl Copy<'_> {
     fn send(&self, unit: &Unit, missing: &Missing, sent: &Filled) -> Result<Tally> {
         self.surroundings.progress.done(Stage::Send, 0, 0);
         let tally = Tally::default();
+        let created = match missing.unprovable.is_empty() {
+            true => Created::Known,
+            false => Created::Perhaps,
+        };
         let writers =
             self.options.jobs.div_ceil(UNITS_OPEN).min(self.destination.sink.writers_max());
         pipeline::fan_out(
@@ -596,7 +551,10 @@ impl Copy<'_> {
                 })?;
                 sender.flush()
             },
-            |(batch, _permit): (Batch, Permit<'_>)| self.write(batch, unit, &tally),
+            |(batch, _permit): (Batch, Permit<'_>)| {
+                self.list(&batch, created)?;
+                self.write(batch, unit, &tally)
+            },
         )?;
         self.try_suspects(unit, &tally)?;
         Ok(tally)

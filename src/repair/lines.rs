@@ -2,7 +2,7 @@
 //! it is made.
 //!
 //! The undo file holds the former values of what is overwritten or deleted as lines that `copy
-//! --overwrite` sends back, and, behind them, what is created as comments: nothing sends those.
+//! --overwrite` sends back, and, behind them, what is created as comments ([`crate::undo`]).
 
 use super::{Action, Difference};
 use crate::compare::OwnedValue;
@@ -11,6 +11,7 @@ use crate::files;
 use crate::line::encode;
 use crate::plan::Namespace;
 use crate::series::Printable;
+use crate::undo::{Created, comment_out};
 use crate::value::Value;
 use std::collections::BTreeMap;
 use std::io;
@@ -198,19 +199,7 @@ fn undo(
     for (row, fields) in &created {
         let mut lines = Vec::new();
         write_row(&mut lines, *row, fields)?;
-        comment_out(row.0, &lines, &mut text);
+        comment_out(Created::Known, row.0, &lines, &mut text);
     }
     Ok(text)
-}
-
-/// Lines that nothing sends.
-fn comment_out(namespace: &Namespace, lines: &[u8], text: &mut Vec<u8>) {
-    text.extend_from_slice(format!("# created in {namespace}: ").replace('\n', " ").as_bytes());
-    for &byte in lines.strip_suffix(b"\n").unwrap_or(lines) {
-        text.push(byte);
-        if byte == b'\n' {
-            text.extend_from_slice(b"# ");
-        }
-    }
-    text.push(b'\n');
 }

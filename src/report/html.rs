@@ -324,6 +324,9 @@ fn course(out: &mut String, report: &Report) -> fmt::Result {
             .map(|(reason, rows)| format!("rejected {}: {reason}", figure(*rows))),
     );
     notes.extend(report.reject_file.iter().map(|file| format!("rejected rows are in {file}")));
+    notes.extend(
+        report.undo_file.iter().map(|file| format!("what was created is listed in {file}")),
+    );
     remarks(out, &notes)?;
     lines::throughput(out, report)?;
     out.write_str("</section>\n")

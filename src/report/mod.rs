@@ -183,6 +183,9 @@ pub struct Report {
     pub rejected_elsewhere: u64,
     /// The reject file.
     pub reject_file: Option<String>,
+    /// The list of what was created; only for `copy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undo_file: Option<String>,
     /// Digest of all that the source holds in the scope.
     pub source_digest: Digest,
     /// Digest of all that the destination holds in the scope.
@@ -475,16 +478,17 @@ fn next_of_copy(
     sent: copy::Sent,
     context: &Context,
 ) -> Option<String> {
+    let command = next::without_undo_file(&context.command);
     match verdict {
-        Verdict::Lost => next::rerun(&context.command, "copy", None),
+        Verdict::Lost => next::rerun(&command, "copy", None),
         Verdict::Incomplete if sent.suspects > 0 => {
-            next::rerun(&context.command, "copy", Some("--retry-suspects"))
+            next::rerun(&command, "copy", Some("--retry-suspects"))
         }
         // The server would refuse another type.
         Verdict::Conflicts if counts.type_changed == 0 => {
-            next::rerun(&context.command, "copy", Some("--overwrite"))
+            next::rerun(&command, "copy", Some("--overwrite"))
         }
-        Verdict::Incomplete if counts.unstable > 0 => next::rerun(&context.command, "copy", None),
+        Verdict::Incomplete if counts.unstable > 0 => next::rerun(&command, "copy", None),
         _ => None,
     }
 }
@@ -604,6 +608,7 @@ fn build(
         rejected_elsewhere: context.rejects.elsewhere,
         rejected: context.rejects.reasons,
         reject_file: context.rejects.file.map(|file| file.display().to_string()),
+        undo_file: None,
         source_digest: Digest::of(outcome.source),
         destination_digest: Digest::of(outcome.destination),
         places: outcome.places.iter().map(place).collect(),

@@ -9,8 +9,8 @@ const LEFT_OUT: [&str; 2] = ["--json", "--quiet"];
 const COPY_FLAGS: [&str; 7] =
     ["--create", "--overwrite", "--gzip", "--no-read-back", "--retry-suspects", "--dry-run", "-n"];
 /// Options that only `copy` has, with a value.
-const COPY_VALUES: [&str; 5] =
-    ["--consistency", "--journal", "--on-type-conflict", "--rate", "--read-back"];
+const COPY_VALUES: [&str; 6] =
+    ["--consistency", "--journal", "--on-type-conflict", "--rate", "--read-back", "--undo-file"];
 /// Options of `verify` and `gaps` that `copy` does not have, with a value.
 const VERIFY_VALUES: [&str; 4] = ["--recheck", "--slice", "--by", "--bucket"];
 /// The same without a value.
@@ -54,6 +54,20 @@ pub(super) fn without(
     let command = arguments.first()?.clone();
     let rest = arguments.iter().filter(|word| !left_out.contains(&word.as_str()));
     rerun(&rest.cloned().collect::<Vec<_>>(), &command, option)
+}
+
+/// The arguments without the file that a run wrote, and the next must not write over.
+pub(super) fn without_undo_file(arguments: &[String]) -> Vec<String> {
+    let mut rest = Vec::new();
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--undo-file" => drop(words.next()),
+            word if word.starts_with("--undo-file=") => {}
+            _ => rest.push(word.clone()),
+        }
+    }
+    rest
 }
 
 /// The command line that goes on with a journal.

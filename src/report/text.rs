@@ -153,6 +153,9 @@ impl Report {
         if let Some(file) = &self.reject_file {
             writeln!(f, "  rejected rows are in {file}")?;
         }
+        if let Some(file) = &self.undo_file {
+            writeln!(f, "  what was created is listed in {file}")?;
+        }
         if let Some(Forecast { seconds, cells_per_second }) = self.forecast {
             let (minutes, seconds) = split_minutes(seconds);
             writeln!(

@@ -71,5 +71,6 @@ fn copy_of(arguments: &GapsArgs) -> CopyArgs {
         consistency: None,
         gzip: false,
         rate: None,
+        undo_file: None,
     }
 }

@@ -41,6 +41,7 @@ use crate::side::{self, DestinationSide, Missing, Writing};
 use crate::sink::influx;
 use crate::source::typed::Typed;
 use crate::stop::Stop;
+use crate::undo::UndoList;
 use crate::units::{self, Pair};
 use crate::verify;
 use crate::window::{DAY, Window};
@@ -75,13 +76,50 @@ pub fn copy(arguments: &CopyArgs, stop: &Stop, progress: &Meter) -> Result<Print
     if let Some(proof) = recording.as_ref().and_then(|recording| recording.proof(&source)) {
         return Ok(proof);
     }
-    let copied = copy_recorded(arguments, (&source, &target), recording.as_ref(), stop, progress);
-    match (copied, &recording) {
-        (Ok((report, before, units)), Some(recording)) => recording.finish(report, before, units),
-        (Ok((report, ..)), None) => report.printed(),
-        (Err(error), Some(recording)) => Err(recording.interrupted(ended(error, stop))),
-        (Err(error), None) => Err(ended(error, stop)),
+    let listing = listing(arguments, &target, recording.as_ref())?;
+    let records = (recording.as_ref(), listing.as_ref());
+    let copied = copy_recorded(arguments, (&source, &target), records, stop, progress);
+    let (mut report, before, units) = match copied {
+        Ok(copied) => copied,
+        Err(error) => return Err(broken_off(ended(error, stop), recording, listing.as_ref())),
+    };
+    if let Some(listing) = listing {
+        listing.finish()?;
+        report.undo_file = arguments.undo_file.as_ref().map(|file| file.display().to_string());
     }
+    match &recording {
+        Some(recording) => recording.finish(report, before, units),
+        None => report.printed(),
+    }
+}
+
+/// Opens the list of what is created, where one is wanted.
+fn listing(
+    arguments: &CopyArgs,
+    target: &Location,
+    recording: Option<&Recording>,
+) -> Result<Option<UndoList>> {
+    let Some(path) = &arguments.undo_file else { return Ok(None) };
+    if !matches!(target, Location::Influx(_)) {
+        let reason =
+            format!("--undo-file is for servers: {target} holds nothing but what is copied");
+        return Err(Error::usage(reason));
+    }
+    let resumed = recording.is_some_and(|recording| !recording.is_fresh());
+    UndoList::open(path, &arguments.sides.destination, resumed).map(Some)
+}
+
+/// Says how a copy goes on, and where it is listed what it created until now.
+fn broken_off(error: Error, recording: Option<Recording>, listing: Option<&UndoList>) -> Error {
+    let listing = listing.filter(|listing| listing.lists());
+    let error = match recording {
+        Some(recording) => recording.interrupted(error, listing.is_some()),
+        None => error,
+    };
+    let Some(listing) = listing else { return error };
+    let listed = format!("what was created until now is in {}", listing.partial().display());
+    let next = error.next_step().map_or(listed.clone(), |next| format!("{next}; {listed}"));
+    error.with_next(next)
 }
 
 /// What stopped waiting for a server because an end was asked for is no failure of the server.
@@ -100,7 +138,7 @@ fn ended(error: Error, stop: &Stop) -> Error {
 fn copy_recorded(
     arguments: &CopyArgs,
     (source, target): (&Location, &Location),
-    recording: Option<&Recording>,
+    (recording, listing): (Option<&Recording>, Option<&UndoList>),
     stop: &Stop,
     progress: &Meter,
 ) -> Result<(Report, u64, u64)> {
@@ -196,7 +234,8 @@ fn copy_recorded(
         server: destination.is_server(),
     };
     let source = Typed::new(&*job.side.source, conflicts::rules(&typed.conflicts, policy));
-    let surroundings = copy::Surroundings { rejects: &job.rejects, progress, stop, journal };
+    let surroundings =
+        copy::Surroundings { rejects: &job.rejects, progress, stop, journal, listing };
     let mut outcome = copy::run(&source, writable, &units, &options, surroundings)
         .and_then(|outcome| finish(&destination, outcome))
         .map_err(|error| match recording {

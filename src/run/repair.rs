@@ -500,6 +500,7 @@ impl Work<'_> {
                 progress: self.progress,
                 stop: self.stop,
                 journal: None,
+                listing: None,
             };
             let units = cut(&units, &source)?;
             *sent += copy::run(&source, writable, &units, &options, surroundings)?.sent;

@@ -142,10 +142,15 @@ impl Recording {
         Recorded { owner: begun.to_string(), units: self.journal.stored() }
     }
 
-    /// Says how a copy goes on that failed on its way.
-    pub(super) fn interrupted(&self, error: Error) -> Error {
+    /// True where there was no journal before.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Says how a copy goes on that failed on its way; `lists` where cells are listed that it created.
+    pub(super) fn interrupted(&self, error: Error, lists: bool) -> Error {
         let interrupted = matches!(error.kind(), ErrorKind::Interrupted);
-        if self.fresh && !self.files && !interrupted && self.journal.units() == 0 {
+        if self.fresh && !self.files && !interrupted && !lists && self.journal.units() == 0 {
             // Nothing came of it: the next try begins with a window of its own.
             // Why it failed is what counts; what may be left of the journal does no harm.
             drop(self.journal.remove());
@@ -187,7 +192,7 @@ fn work(arguments: &CopyArgs, source: &Location, target: &Location) -> Work {
         Location::Path(_) => "a path".to_owned(),
         other => place_of(other),
     };
-    Work::default()
+    let work = Work::default()
         .with("source", place)
         .with_nodes("source", &nodes_of(source))
         .with("destination", place_of(target))
@@ -202,7 +207,11 @@ fn work(arguments: &CopyArgs, source: &Location, target: &Location) -> Work {
         .with("--precision", common.precision.clone())
         .with("--default-time", text(&common.default_time))
         .with("--overwrite", if arguments.overwrite { "given" } else { "" })
-        .with("--on-type-conflict", arguments.on_type_conflict.clone())
+        .with("--on-type-conflict", arguments.on_type_conflict.clone());
+    match &arguments.undo_file {
+        Some(file) => work.with("--undo-file", absolute(file).display().to_string()),
+        None => work,
+    }
 }
 
 /// A location by which work is told apart: whoever does it, and by whichever node.
