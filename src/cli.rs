@@ -355,13 +355,13 @@ pub struct DigestArgs {
     /// Arguments that every command has.
     #[command(flatten)]
     pub common: Common,
-    /// Save the digests of each series and hour in this file, which must not exist
+    /// Save the digests of each series and time in this file, which must not exist
     #[arg(short = 'o', long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Print a JSON line for each series and hour of a digest file
+    /// Print a JSON line for each series and stretch of time of a digest file
     #[arg(long, conflicts_with_all = ["json", "output"])]
     pub jsonl: bool,
 }

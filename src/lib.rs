@@ -19,7 +19,9 @@
 //!   snapshot port ([`snapshot`]); [`source::tsm`] is what these have in common.
 //! - Readers yield [`block::Block`]s: rows of one measurement sorted by (series, time), by column.
 //!   Last-write-wins is resolved in one place, [`block::log`].
-//! - [`digest`] turns blocks into sums of cell hashes by series and hour. Sums know neither order
+//! - [`digest`] turns blocks into sums of cell hashes by series and hour; by day where there are many and
+//!   they are sparse, by minute where they are dense ([`digest::leaf`]). Two sides are compared by the
+//!   longer of both. Sums know neither order
 //!   nor grouping, so that the same cells have the same digest however they are stored.
 //! - What does not fit in memory goes to disk ([`spill`]): rows of a line file as runs of blocks
 //!   that are merged into one before anything is handed on, digests as sorted runs of leaves.

@@ -118,6 +118,7 @@ fn two_become_one(other: &Namespace, pair: &Pair) -> Error {
 
 /// Windows in which either side may hold something, cut along the grid, in order of time. Where a side
 /// is a digest file, its units stand as they are, and the grid is followed around them by whole hours.
+/// Where both are, units that meet are one.
 ///
 /// # Errors
 /// Where a side cannot be asked, or there are too many of them.
@@ -143,7 +144,7 @@ pub fn units(
         match side.digest_file() {
             None => windows.extend(planned),
             Some(_) if units.is_empty() => units = planned,
-            Some(_) => units = around(units, planned),
+            Some(_) => units = together(units, planned),
         }
     }
     windows.sort_unstable();
@@ -174,6 +175,21 @@ pub fn by_whole_hours(windows: Vec<Window>, scope: Window) -> Vec<Window> {
         whole.extend(whole_hours(window).intersect(rest));
     }
     whole
+}
+
+/// Windows of both lists, in order; those that meet are one, since a digest of the one may be known only
+/// with what lies in the other.
+fn together(windows: Vec<Window>, others: Vec<Window>) -> Vec<Window> {
+    let mut all = [windows, others].concat();
+    all.sort_unstable();
+    let mut united: Vec<Window> = Vec::with_capacity(all.len());
+    for window in all {
+        match united.last_mut().filter(|last| window.start < last.end) {
+            Some(last) => last.end = last.end.max(window.end),
+            None => united.push(window),
+        }
+    }
+    united
 }
 
 /// Windows, and the parts of others that lie outside of them, in order.
@@ -218,7 +234,8 @@ pub fn covered(pairs: Vec<Pair>, files: [Option<&DigestFile>; 2]) -> (Vec<Pair>,
             }
         }
         let spans: Vec<&[Window]> = known.iter().map(|(_, known)| &known[..]).collect();
-        let whole = windows.into_iter().map(|window| uncut(window, &spans));
+        let grain = |time| known.iter().map(|(file, _)| file.grain(time)).max().unwrap_or(HOUR);
+        let whole = windows.into_iter().map(|window| uncut(window, &spans, &grain));
         covered.extend(
             whole.filter(|window| !window.is_empty()).map(|window| Pair { window, ..pair.clone() }),
         );
@@ -234,21 +251,30 @@ fn common(windows: &[Window], known: &[Window]) -> Vec<Window> {
     windows.iter().flat_map(both).collect()
 }
 
-/// A window without the hours at its ends of which only one of several digests ends where it does: the
-/// others know those hours as a whole.
-fn uncut(window: Window, digests: &[&[Window]]) -> Window {
+/// A window without the buckets at its ends of which only one of several digests ends where it does: the
+/// others know those buckets as a whole. `grain` gives how long they are at a time.
+fn uncut(window: Window, digests: &[&[Window]], grain: &dyn Fn(i64) -> i64) -> Window {
     let Window { mut start, mut end } = window;
-    if start.rem_euclid(HOUR) != 0
-        && !digests.iter().all(|spans| spans.iter().any(|span| span.start == start))
-    {
-        start = whole_hours(Window { start: start - 1, end: start }).end;
+    if !digests.iter().all(|spans| spans.iter().any(|span| span.start == start)) {
+        start = next_whole(start, grain(start));
     }
-    if end.rem_euclid(HOUR) != 0
-        && !digests.iter().all(|spans| spans.iter().any(|span| span.end == end))
-    {
-        end = end.div_euclid(HOUR).saturating_mul(HOUR);
+    if !digests.iter().all(|spans| spans.iter().any(|span| span.end == end)) {
+        end = last_whole(end, grain(end));
     }
     Window { start, end }
+}
+
+/// The first multiple of a length that is not before a time.
+#[must_use]
+pub fn next_whole(time: i64, length: i64) -> i64 {
+    let rest = time.rem_euclid(length);
+    if rest == 0 { time } else { time.saturating_add(length - rest) }
+}
+
+/// The last multiple of a length that is not behind a time.
+#[must_use]
+pub fn last_whole(time: i64, length: i64) -> i64 {
+    time.saturating_sub(time.rem_euclid(length))
 }
 
 /// Most slices: a hundred years of days.
@@ -359,10 +385,16 @@ mod tests {
         };
         let (cut, whole) = (spans(&[(1, 5), (9, 12)]), spans(&[(0, 20)]));
         let [first, second] = common(&cut, &whole)[..] else { panic!("two windows") };
-        assert_eq!(uncut(first, &[&cut, &whole]), spans(&[(2, 4)])[0]);
-        assert_eq!(uncut(second, &[&cut, &whole]), spans(&[(10, 12)])[0]);
-        assert_eq!(uncut(first, &[&cut, &cut]), first);
-        assert_eq!(uncut(first, &[&cut]), first, "the other side is read");
+        let hours = |_| HOUR;
+        assert_eq!(uncut(first, &[&cut, &whole], &hours), spans(&[(2, 4)])[0]);
+        assert_eq!(uncut(second, &[&cut, &whole], &hours), spans(&[(10, 12)])[0]);
+        assert_eq!(uncut(first, &[&cut, &cut], &hours), first);
+        assert_eq!(uncut(first, &[&cut], &hours), first, "the other side is read");
+        // A day of which a digest has a leaf of its own is left out as well.
+        let (cut, whole) = (spans(&[(47, 149)]), spans(&[(0, 200)]));
+        let from_second_day = |time| if time < 48 * half { HOUR } else { DAY };
+        let window = common(&cut, &whole)[0];
+        assert_eq!(uncut(window, &[&cut, &whole], &from_second_day), spans(&[(48, 144)])[0]);
     }
 
     #[test]
@@ -374,6 +406,8 @@ mod tests {
         assert_eq!(around(known.clone(), others), expected);
         assert_eq!(around(known.clone(), Vec::new()), known);
         assert_eq!(around(Vec::new(), known.clone()), known);
+        let met = windows(&[(0, 5), (5, 30), (50, 70)]);
+        assert_eq!(together(known.clone(), windows(&[(0, 5), (5, 25), (55, 70)])), met);
         assert_eq!(
             around(known, windows(&[(12, 13), (14, 55)])),
             windows(&[(10, 20), (20, 30), (30, 50), (50, 60),])

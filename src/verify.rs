@@ -231,7 +231,7 @@ impl Verify<'_> {
         let settled = recheck::settle(source, destination, unit, pending, options)?;
         let floor = (live.floor)(unit).unwrap_or(i64::MIN);
         let (expired, confirmed): (Vec<_>, Vec<_>) =
-            settled.confirmed.into_iter().partition(|place| place.window().end <= floor);
+            settled.confirmed.into_iter().partition(|place| place.is_reached(floor));
         let (ours, theirs) = recheck::digests_of(&confirmed, options)?;
         let sides = Sides { source: self.source, ours: &ours, destination, theirs: &theirs };
         let found = compare::compare(sides, unit, options, |_, _| Ok(()))?;

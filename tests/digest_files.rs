@@ -483,3 +483,96 @@ fn a_digest_file_is_its_owners_alone() {
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_dir(place.0.path()).unwrap().count(), 2, "nothing else is left");
 }
+
+/// A day of 3,000 series with a point an hour each, two days of one with a point a minute, and an hour of
+/// one with 20 a second.
+fn uneven() -> String {
+    let mut lines = String::new();
+    for host in 0..3_000 {
+        for hour in 0..24 {
+            writeln!(lines, "few,host={host} v={hour}i {}", START + hour * HOUR + host).unwrap();
+        }
+    }
+    for minute in 0..48 * 60 {
+        writeln!(lines, "some v={minute}i {}", START + minute * MINUTE).unwrap();
+    }
+    for step in 0..72_000 {
+        writeln!(lines, "many v={step}i {}", START + 7 * HOUR + step * MINUTE / 1_200).unwrap();
+    }
+    lines
+}
+
+/// Leaves of a digest file by how long they are.
+fn leaves(file: &str) -> [usize; 3] {
+    let ran = gapless(["digest", file, "--jsonl"]).run().expect_status(0);
+    let lengths: Vec<i64> = ran
+        .out()
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|line| line["end"].as_i64().unwrap() - line["start"].as_i64().unwrap())
+        .collect();
+    [24 * HOUR, HOUR, MINUTE].map(|one| lengths.iter().filter(|length| **length == one).count())
+}
+
+#[test]
+fn leaves_are_days_hours_or_minutes_by_density_and_compare_with_any_others() {
+    let place = Place::new();
+    let lines = place.path("lines");
+    let all = uneven();
+    fs::write(&lines, &all).unwrap();
+    let whole = place.save(&lines, "whole", &[]);
+    assert_eq!(leaves(&whole), [3_000, 48, 60]);
+    // No day is folded of which two files hold a part each.
+    let (noon, end) = ("2020-07-19T12:00:00Z", "2020-07-21");
+    let parts = [
+        place.save(&lines, "morning", &["--start", "2020-07-19", "--end", noon]),
+        place.save(&lines, "rest", &["--start", noon, "--end", end]),
+    ];
+    let merged = place.path("merged");
+    gapless(["digest", "merge", &parts[0], &parts[1], "-o", &merged]).run().expect_status(0);
+    assert_eq!(leaves(&merged), [0, 72_048, 60]);
+    for (one, two) in [(&whole, &merged), (&merged, &whole), (&whole, &lines), (&lines, &merged)] {
+        let report = verify(one, two, 0);
+        assert_eq!(report["counts"]["matched"], 72_000 + 48 * 60 + 72_000, "{one} {two}");
+    }
+    let again = place.path("again");
+    gapless(["digest", "merge", &merged, "-o", &again]).run().expect_status(0);
+    verify(&again, &whole, 0);
+
+    // A window cuts neither an hour nor a day that is known as a whole only.
+    let run = |file: &str, start: &str| gapless(["verify", file, &lines, "--start", start]).run();
+    run(&whole, "2020-07-19T05:00:00Z").expect_status(2).expect_err("cuts a day");
+    run(&whole, "2020-07-20").expect_status(0);
+    run(&merged, "2020-07-19T05:00:00Z").expect_status(0);
+
+    // Differences of each kind of leaf, as files of any leaves show them.
+    let changed = place.path("changed");
+    let edits = [("few,host=77 v=20i ", "few,host=77 v=31i "), ("many v=4000i ", "many v=4001i ")];
+    let other = edits.iter().fold(all, |all, (from, to)| all.replacen(from, to, 1));
+    let gone = other.find("some v=1300i ").unwrap();
+    let end = gone + other[gone..].find('\n').unwrap() + 1;
+    fs::write(&changed, format!("{}{}", &other[..gone], &other[end..])).unwrap();
+    let newer = place.save(&changed, "newer", &[]);
+    for one in [&lines, &whole, &merged] {
+        for two in [&changed, &newer] {
+            let report = verify(one, two, 1);
+            let mut places: Vec<String> = report["places"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|place| place["series"].as_str().unwrap().to_owned())
+                .collect();
+            places.sort();
+            assert_eq!(places, ["few,host=77", "many", "some"], "{one} {two}: {report:#}");
+        }
+    }
+    let counts = &verify(&lines, &changed, 1)["counts"];
+    assert_eq!(
+        (&counts["value_changed"], &counts["missing_in_destination"]),
+        (&2.into(), &1.into())
+    );
+    // Lines hold all series of a measurement together; of the dense one, a minute is read and no hour.
+    let read = &verify(&lines, &changed, 1)["read_again"];
+    assert_eq!(read["places"], 3);
+    assert!(read["cells"].as_u64().unwrap() < 2 * (72_000 + 1_200 + 60) + 10, "{read}");
+}

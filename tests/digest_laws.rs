@@ -7,11 +7,14 @@ mod line_tools;
 
 use gapless::block::log::{RowLog, Table};
 use gapless::block::{Block, Limits};
+use gapless::digest::grid::Level;
+use gapless::digest::join::{BothSides, join};
+use gapless::digest::leaf::Leaf;
 use gapless::digest::node::Node;
-use gapless::digest::set::{Builder, DigestSet, HashRange, Leaf, join};
+use gapless::digest::set::{Builder, DigestSet, HashRange};
 use gapless::line::key;
 use gapless::spill::Place;
-use gapless::window::{HOUR, Window};
+use gapless::window::{DAY, HOUR, Window};
 use line_tools::outcome::Stored;
 use proptest::prelude::*;
 use std::borrow::Cow;
@@ -214,4 +217,120 @@ fn swapped_series_and_swapped_fields_are_seen() {
     let two = [cell(0, 1, 5), cell(0, 5, 6)];
     let fields_swapped = [cell(0, 5, 5), cell(0, 1, 6)];
     assert_ne!(digest([&two[..]]).total(), digest([&fields_swapped[..]]).total());
+}
+
+/// Rows over two days: of a series with few, of one with one a second, and of one with 20 a second for
+/// an hour and a bit.
+fn uneven() -> Vec<Cell> {
+    let second = HOUR / 3_600;
+    let cell = |series, time, value| (series, time, 0, Stored::Integer(value));
+    let few = (0..48).map(|hour| cell(0, hour * HOUR + 7, hour));
+    let some = (0..4_000).map(|at| cell(1, at * 43 * second, at));
+    let many = (0..80_000).map(|at| cell(2, 5 * HOUR + at * second / 20, at));
+    few.chain(some).chain(many).collect()
+}
+
+/// How a side came to its leaves.
+struct Way {
+    rows_max: usize,
+    memory: usize,
+    /// Leaves from which days are folded.
+    fold_from: usize,
+    /// Two rows at both ends of the dense hour come first, which do not look dense.
+    coarse: bool,
+}
+
+fn digest_by(way: &Way, cells: &[Cell]) -> DigestSet {
+    let set = Builder::new(way.memory, Place::new(None));
+    let mut set = set.fold_days(Window::ALL, way.fold_from);
+    let is_end =
+        |cell: &Cell| cell.0 == 2 && (cell.1 == 5 * HOUR || cell.1 == 6 * HOUR - HOUR / 72_000);
+    let (first, rest): (Vec<Cell>, Vec<Cell>) =
+        cells.iter().cloned().partition(|cell| way.coarse && is_end(cell));
+    let limits = Limits { rows_max: way.rows_max, bytes_max: 1 << 20 };
+    for part in [first, rest] {
+        for block in table(&part).blocks_within(Window::ALL, limits) {
+            set.add_block(&block, |_| true).unwrap();
+        }
+    }
+    set.finish().unwrap()
+}
+
+const WAYS: [Way; 5] = [
+    Way { rows_max: 65_536, memory: usize::MAX, fold_from: usize::MAX, coarse: false },
+    Way { rows_max: 65_536, memory: usize::MAX, fold_from: 0, coarse: false },
+    Way { rows_max: 65_536, memory: usize::MAX, fold_from: 0, coarse: true },
+    Way { rows_max: 1_000, memory: 0, fold_from: usize::MAX, coarse: false },
+    Way { rows_max: 777, memory: 0, fold_from: 0, coarse: true },
+];
+
+fn levels(set: &DigestSet) -> [usize; 3] {
+    let leaves = leaves(set);
+    Level::ALL.map(|level| leaves.iter().filter(|leaf| leaf.bucket().level() == level).count())
+}
+
+fn differing(one: &DigestSet, two: &DigestSet) -> Vec<BothSides> {
+    let (one, two) = (leaves(one), leaves(two));
+    let differs = |both: &BothSides| both.source_node() != both.destination_node();
+    join(&one, &two).filter(differs).collect()
+}
+
+#[test]
+fn sides_that_chose_other_leaves_agree_where_their_cells_do() {
+    let cells = uneven();
+    let sets: Vec<DigestSet> = WAYS.iter().map(|way| digest_by(way, &cells)).collect();
+    assert_eq!(
+        levels(&sets[0]),
+        [0, 48 + 48 + 1, 60],
+        "sparse hours; dense minutes, and what follows"
+    );
+    assert_eq!(levels(&sets[1]), [2, 48 + 1, 60]);
+    assert_eq!(levels(&sets[2]), [2, 48 + 2, 0]);
+    for (one, two) in sets.iter().flat_map(|one| sets.iter().map(move |two| (one, two))) {
+        assert_eq!(one.total(), two.total());
+        let (ours, theirs) = (leaves(one), leaves(two));
+        let cells = |of: fn(&BothSides) -> Node| {
+            join(&ours, &theirs).map(|both| of(&both).cells).sum::<u64>()
+        };
+        assert_eq!(cells(BothSides::source_node), one.total().cells, "each cell is in one place");
+        assert_eq!(cells(BothSides::destination_node), two.total().cells);
+        assert_eq!(differing(one, two).len(), 0);
+    }
+}
+
+#[test]
+fn one_cell_that_is_changed_gone_or_moved_is_found_at_every_level() {
+    let cells = uneven();
+    let before: Vec<DigestSet> = WAYS.iter().map(|way| digest_by(way, &cells)).collect();
+    let of = |series: u8, at: usize| {
+        cells.iter().enumerate().filter(|(_, cell)| cell.0 == series).nth(at).unwrap().0
+    };
+    for (number, at) in
+        [of(0, 30), of(1, 2_000), of(2, 40_000), of(2, 75_000)].into_iter().enumerate()
+    {
+        let (series, time, ..) = cells[at];
+        let mut changed = cells.clone();
+        match number % 3 {
+            0 => changed[at].3 = flipped(&cells[at].3, 5),
+            1 => drop(changed.remove(at)),
+            _ => changed[at].1 += 1,
+        }
+        let way = &WAYS[(number + 1) % WAYS.len()];
+        let after = digest_by(way, &changed);
+        for before in &before {
+            let [both] = differing(before, &after)[..] else { panic!("series {series}") };
+            assert!(both.place.1.window().contains(time), "{:?}", both.place);
+        }
+    }
+}
+
+#[test]
+fn a_day_is_folded_only_where_all_of_it_lies_in_the_window() {
+    let cells: Vec<Cell> = (0..72).map(|hour| (0, hour * HOUR, 0, Stored::Integer(hour))).collect();
+    let set = Builder::new(usize::MAX, Place::new(None));
+    let mut set = set.fold_days(Window { start: 1, end: 2 * DAY + 5 * HOUR }, 0);
+    blocks(&cells).iter().for_each(|block| set.add_block(block, |_| true).unwrap());
+    let set = set.finish().unwrap();
+    assert_eq!(levels(&set), [1, 48, 0]);
+    assert_eq!(differences(&set, &digest([&cells[..]])), 0);
 }

@@ -1,15 +1,16 @@
 //! Reads places that differ again, on both sides, and tells their cells apart.
 //!
-//! Places are taken in groups of one measurement and neighbouring hours, each small enough that the
-//! destination's cells are held while the source's pass by.
+//! Places are taken in groups of one measurement and neighbouring buckets of one length, each group
+//! small enough that the destination's cells are held while the source's pass by.
 
 use super::{
     CellFinding, Class, Counts, Findings, Options, OwnedValue, ReadAgain, Seen, Sides, Unit,
-    hour_window, measurement_of,
+    measurement_of,
 };
 use crate::block::Block;
 use crate::digest::cell::{FieldHasher, KeyHash, SeriesHasher, ValueHash};
-use crate::digest::set::{BothSides, Place, hour_of};
+use crate::digest::grid::{Level, Place, Places};
+use crate::digest::join::BothSides;
 use crate::error::Result;
 use crate::plan::{Filter, Namespace, Partition, Scope, Wanted};
 use crate::series::{Series, holds_separator};
@@ -38,25 +39,27 @@ struct Difference {
 }
 
 /// Groups differences by measurement and time, each group small enough to be held.
-pub(super) fn groups(differences: Vec<BothSides<'_>>, sides: Sides<'_>) -> Vec<Group> {
-    let mut by_measurement: BTreeMap<Option<Arc<[u8]>>, Vec<Difference>> = BTreeMap::new();
+pub(super) fn groups(differences: Vec<BothSides>, sides: Sides<'_>) -> Vec<Group> {
+    // A dense series is not to be read for a day because a sparse one differs in that.
+    type Kind = (Option<Arc<[u8]>>, Level);
+    let mut by_kind: BTreeMap<Kind, Vec<Difference>> = BTreeMap::new();
     for both in differences {
-        let measurement = measurement_of(&both, sides);
-        by_measurement.entry(measurement).or_default().push(Difference {
+        let kind = (measurement_of(&both, sides), both.place.1.level());
+        by_kind.entry(kind).or_default().push(Difference {
             place: both.place,
             source: both.source_node().cells,
             destination: both.destination_node().cells,
         });
     }
     let mut groups: Vec<Group> = Vec::new();
-    for (measurement, mut places) in by_measurement {
+    for ((measurement, _), mut places) in by_kind {
         places.sort_unstable_by_key(|difference| (difference.place.1, difference.place.0));
         let mut held = u64::MAX;
         for place in places {
             let cells = place.source + place.destination;
-            let window = hour_window(place.place.1);
+            let window = place.place.1.window();
             match groups.last_mut() {
-                // An hour that no difference lies in ends a group: it need not be read.
+                // A bucket that no difference lies in ends a group: it need not be read.
                 Some(group)
                     if held.saturating_add(cells) <= CELLS_HELD_MAX
                         && window.start <= group.window.end =>
@@ -83,7 +86,7 @@ impl Group {
     }
 
     /// The window in pieces that each hold about as many cells as may be held at once: a single
-    /// hour of one series can hold more.
+    /// bucket of one series can hold more.
     fn slices(&self, window: Window) -> impl Iterator<Item = Window> + use<> {
         let cells: u64 = self.places.iter().map(|place| place.source + place.destination).sum();
         let pieces = i64::try_from(cells.div_ceil(CELLS_HELD_MAX)).unwrap_or(1).max(1);
@@ -106,6 +109,7 @@ pub(super) struct Drill<'a> {
     /// What was found in each place, with its series once that was met; `source` and `destination`
     /// count what this reading met.
     counts: HashMap<Place, (Counts, Option<Arc<Series>>)>,
+    places: Places,
     /// Cells of the destination that were not met at the source yet. More than one has the same
     /// key where raw series keys share an identity.
     held: HashMap<KeyHash, Vec<Held>>,
@@ -128,7 +132,8 @@ impl<'a> Drill<'a> {
     pub(super) fn new(group: &'a Group, unit: &'a Unit, cut: bool) -> Self {
         let counts = group.places.iter().map(|place| (place.place, Default::default())).collect();
         let series = Arc::new(group.places().map(|(series, _)| series).collect());
-        Self { group, series, unit, counts, held: HashMap::new(), cut, cells_read: 0 }
+        let (places, held) = (group.places().collect(), HashMap::new());
+        Self { group, series, unit, counts, places, held, cut, cells_read: 0 }
     }
 
     pub(super) fn run(
@@ -225,7 +230,7 @@ impl<'a> Drill<'a> {
                 return;
             }
             Some(held) => {
-                if options.note_changed.holds(cell.place, key) {
+                if options.note_changed.holds(cell.place.0, cell.time, key) {
                     findings.missing.changed.insert(key, held.hash);
                 }
                 if held.value.value().field_type() == cell.value.field_type() {
@@ -352,14 +357,13 @@ impl<'a> Drill<'a> {
         for (series, rows) in block.runs().filter(|(series, _)| filter.admits(series)) {
             let mut hasher = SeriesHasher::new(series);
             let hash = hasher.series();
+            let at = |row| Some((row, self.places.at(hash, block.times()[row])?));
+            let placed: Vec<(usize, Place)> = rows.filter_map(at).collect();
             for column in block.columns() {
                 let hasher = hasher.field(&column.field, column.field_type());
-                for row in rows.clone() {
+                for &(row, place) in &placed {
                     let time = block.times()[row];
-                    let place = (hash, hour_of(time));
-                    if let Some(value) = column.get(row)
-                        && self.counts.contains_key(&place)
-                    {
+                    if let Some(value) = column.get(row) {
                         let field = &column.field;
                         each(self, &Cell { place, series, field, time, value, hasher: &hasher });
                     }

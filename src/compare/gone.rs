@@ -8,15 +8,15 @@
 
 use crate::block::Block;
 use crate::digest::cell::{FieldHasher, SeriesHasher};
+use crate::digest::grid::{Bucket, Level};
 use crate::digest::node::Node;
-use crate::digest::set::Place;
 use crate::series::Series;
 use crate::value::FieldType;
-use crate::window::HOUR;
+use crate::window::Window;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Times of one place, or of all other series, that are kept and tried.
+/// Times of one place, or of all other series in an hour, that are kept and tried.
 const TIMES_MAX: usize = 4_096;
 /// Sets of fields of one place that are kept and tried.
 const SHAPES_MAX: usize = 16;
@@ -44,14 +44,22 @@ pub(super) struct Named {
 
 /// The times of all series, by hour.
 #[derive(Debug, Default)]
-pub(super) struct Times(BTreeMap<i64, BTreeSet<i64>>);
+pub(super) struct Times(BTreeMap<Bucket, BTreeSet<i64>>);
 
 impl Times {
-    pub(super) fn add(&mut self, hour: i64, time: i64) {
-        let times = self.0.entry(hour).or_default();
+    pub(super) fn add(&mut self, time: i64) {
+        let times = self.0.entry(Bucket::holding(Level::Hour, time)).or_default();
         if times.len() < TIMES_MAX {
             times.insert(time);
         }
+    }
+
+    /// Those in a bucket, of each hour as many as are kept.
+    fn of(&self, bucket: Bucket) -> impl Iterator<Item = i64> + '_ {
+        let hours = self.0.range(bucket.within(Level::Hour)..);
+        let window = bucket.window();
+        let near = hours.take_while(move |(hour, _)| hour.window().start < window.end);
+        near.flat_map(move |(_, times)| times.range(window.start..window.end)).copied()
     }
 }
 
@@ -80,7 +88,7 @@ impl Gone {
     }
 
     /// What is gone, where the sums prove it.
-    pub(super) fn find(&self, (_, hour): Place, others: &Times) -> Option<Named> {
+    pub(super) fn find(&self, bucket: Bucket, others: &Times) -> Option<Named> {
         let series = self.series.as_ref()?;
         let mut hasher = SeriesHasher::new(series);
         // The type is no part of a cell's place.
@@ -89,9 +97,8 @@ impl Gone {
             each.map(|field| (hasher.field(&field, FieldType::Float), field)).collect()
         };
         let shapes: Vec<_> = self.shapes().into_iter().map(&mut fields).collect();
-        let elsewhere = others.0.get(&hour).into_iter().flatten().copied();
-        let times: BTreeSet<i64> =
-            elsewhere.chain(self.times.iter().copied()).chain(self.regular(hour)).collect();
+        let known = others.of(bucket).chain(self.times.iter().copied());
+        let times: BTreeSet<i64> = known.chain(self.regular(bucket)).collect();
         for time in times {
             for shape in &shapes {
                 let mut sum = Node::default();
@@ -122,14 +129,13 @@ impl Gone {
     }
 
     /// The times of a series whose rows are as far from each other as the two that are nearest.
-    fn regular(&self, hour: i64) -> impl Iterator<Item = i64> + use<> {
+    fn regular(&self, bucket: Bucket) -> impl Iterator<Item = i64> + use<> {
         let gaps = self.times.iter().zip(self.times.iter().skip(1)).map(|(one, two)| two - one);
         let known = self.times.first().copied().zip(gaps.min());
-        let start = hour.saturating_mul(HOUR);
-        let step = known.filter(|(_, step)| HOUR / step < TIMES_MAX as i64);
+        let Window { start, end } = bucket.window();
+        let step = known.filter(|(_, step)| bucket.level().length() / step < TIMES_MAX as i64);
         step.into_iter().flat_map(move |(first, step)| {
             let begin = start.saturating_add((first - start).rem_euclid(step));
-            let end = start.saturating_add(HOUR);
             std::iter::successors(Some(begin), move |time| time.checked_add(step))
                 .take_while(move |time| *time < end)
         })
@@ -143,7 +149,6 @@ mod tests {
     use crate::digest::set::sum;
     use crate::line::key;
     use crate::value::Value;
-    use crate::window::Window;
 
     type Row = (i64, &'static [&'static str]);
 
@@ -166,9 +171,9 @@ mod tests {
             rows.for_each(|row| gone.row(&after, series, row, Node::default()));
         }
         let mut times = Times::default();
-        others.iter().for_each(|time| times.add(0, *time));
-        let hash = SeriesHasher::new(&key::parse(b"m,h=a")).series();
-        gone.find((hash, 0), &times).map(|named| (named.time, named.fields.len()))
+        others.iter().for_each(|time| times.add(*time));
+        gone.find(Bucket::holding(Level::Hour, 0), &times)
+            .map(|named| (named.time, named.fields.len()))
     }
 
     #[test]

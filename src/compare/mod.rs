@@ -1,7 +1,7 @@
 //! Compares one unit of two sides: digests first, cells only where the digests differ.
 //!
 //! A unit is a namespace and a window. Each side is read once and gives a set of digests by series
-//! and hour; the sets are merge-joined, one range of series hashes after the other, so that memory
+//! and bucket of time; the sets are merge-joined, one range of series hashes after the other, so that memory
 //! stays bounded however many series there are. Where a place is missing on one side, its cells are
 //! counted without a further look; where both hold something else, that place is read again on both
 //! sides and the cells are told apart. Where a digest file stands for a side, nothing can be read again
@@ -21,8 +21,11 @@ pub use self::sums::Proven;
 use self::drill::{Drill, groups};
 use self::timeline::Timeline;
 use crate::digest::cell::{KeyHash, SeriesHash, ValueHash};
+use crate::digest::grid::{Place, Places};
+use crate::digest::join::{BothSides, hidden_from_queries, join};
+use crate::digest::leaf::Leaf;
 use crate::digest::node::Node;
-use crate::digest::set::{self, BothSides, Builder, DigestSet, HashRange, Leaf, Place};
+use crate::digest::set::{self, Builder, DigestSet, FOLD_FROM, HashRange};
 use crate::error::Result;
 use crate::plan::{Filter, Namespace, Scope};
 use crate::series::Series;
@@ -30,7 +33,7 @@ use crate::source::{Source, for_each_block, plan_or_nothing};
 use crate::spill;
 use crate::types::TypeTable;
 use crate::value::Value;
-use crate::window::{HOUR, Window};
+use crate::window::Window;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::ops::AddAssign;
@@ -88,17 +91,19 @@ pub enum Note {
 #[derive(Clone, Debug, Default)]
 pub struct Cells {
     /// Places of which every cell is meant.
-    pub places: HashSet<Place>,
+    pub places: Places,
     /// Cells of other places.
     pub cells: HashSet<KeyHash>,
 }
 
 impl Note {
-    fn holds(&self, place: Place, cell: KeyHash) -> bool {
+    fn holds(&self, series: SeriesHash, time: i64, cell: KeyHash) -> bool {
         match self {
             Self::Nothing => false,
             Self::Everything => true,
-            Self::Only(some) => some.places.contains(&place) || some.cells.contains(&cell),
+            Self::Only(some) => {
+                some.places.at(series, time).is_some() || some.cells.contains(&cell)
+            }
         }
     }
 }
@@ -157,7 +162,7 @@ pub struct Seen<'a> {
 /// One side of one unit, read once.
 #[derive(Debug, Default)]
 pub struct Digest {
-    /// Digests by series and hour.
+    /// Digests by series and bucket of time.
     pub set: DigestSet,
     /// Types that each field has in the unit.
     pub types: TypeTable,
@@ -254,7 +259,7 @@ pub struct PlaceFinding {
     measurement: Option<Arc<[u8]>>,
     /// The series; unknown until it was met, and for ever where it is gone by then.
     pub series: Option<Arc<Series>>,
-    /// The hour, cut to the unit.
+    /// The bucket of time, cut to the unit.
     pub window: Window,
     /// Counts of this place.
     pub counts: Counts,
@@ -344,11 +349,11 @@ pub struct Missing {
     /// It holds nothing at all: every cell is missing, and none is named here.
     pub everything: bool,
     /// Places that it lacks altogether.
-    pub places: HashSet<Place>,
+    pub places: Places,
     /// Places that it cannot show, so that nobody can say what it lacks there.
-    pub unprovable: HashSet<Place>,
+    pub unprovable: Places,
     /// Places that it holds in part or with other values.
-    pub partial: HashSet<Place>,
+    pub partial: Places,
     /// Cells that it lacks in `partial` places.
     pub cells: HashSet<KeyHash>,
     /// Cells that it holds with another value or type in `partial` places, as far as they are noted, and
@@ -412,7 +417,8 @@ pub fn digest(
         counted(set.total().cells)?;
         return Ok(Digest { set, types: TypeTable::default() });
     }
-    let mut set = Builder::new(options.memory_max, options.spill.clone());
+    let set = Builder::new(options.memory_max, options.spill.clone());
+    let mut set = set.fold_days(window, FOLD_FROM);
     let mut types = TypeTable::default();
     let partitions = plan_or_nothing(side, &Scope::new(namespace, window, &options.filter))?;
     for_each_block(side, &partitions, |block| {
@@ -508,7 +514,7 @@ fn compare_range(
     let mut findings = Findings::default();
     let cut = sides.differ_in_cuts();
     let mut again = Vec::new();
-    for place in differing(sides, &ours, &theirs, options, &mut findings) {
+    for place in differing(sides, unit, &ours, &theirs, options, &mut findings) {
         let missing = place.destination.is_none() && !options.drill_missing;
         let extra = place.source.is_none() && !options.drill_extra;
         if missing || extra {
@@ -528,18 +534,19 @@ fn compare_range(
 }
 
 /// The places of a range that differ; those that agree, or that a side cannot show, are counted.
-fn differing<'a>(
+fn differing(
     sides: Sides<'_>,
-    ours: &'a [Leaf],
-    theirs: &'a [Leaf],
+    unit: &Unit,
+    ours: &[Leaf],
+    theirs: &[Leaf],
     options: &Options,
     findings: &mut Findings,
-) -> Vec<BothSides<'a>> {
+) -> Vec<BothSides> {
     let hidden = hidden(sides, ours, theirs);
     let cut = sides.differ_in_cuts();
     let mut differ = Vec::new();
-    for place in set::join(ours, theirs) {
-        findings.timeline.add(&place);
+    for place in join(ours, theirs) {
+        findings.timeline.add(&place, unit.window);
         if hidden.contains(&place.place.0) {
             findings.hidden_place(&place, options);
         } else if place.source_node() == place.destination_node() {
@@ -558,13 +565,13 @@ fn hidden(sides: Sides<'_>, ours: &[Leaf], theirs: &[Leaf]) -> HashSet<SeriesHas
     if sides.source.sees_raw_keys() == sides.destination.sees_raw_keys() {
         return HashSet::new();
     }
-    set::hidden_from_queries(ours).chain(set::hidden_from_queries(theirs)).collect()
+    hidden_from_queries(ours).chain(hidden_from_queries(theirs)).collect()
 }
 
 /// The measurement of a place, by either side's names.
-fn measurement_of(place: &BothSides<'_>, sides: Sides<'_>) -> Option<Arc<[u8]>> {
-    let ours = place.source.and_then(|leaf| sides.ours.set.measurement(leaf));
-    let theirs = || place.destination.and_then(|leaf| sides.theirs.set.measurement(leaf));
+fn measurement_of(place: &BothSides, sides: Sides<'_>) -> Option<Arc<[u8]>> {
+    let ours = place.source.and_then(|leaf| sides.ours.set.measurement(&leaf));
+    let theirs = || place.destination.and_then(|leaf| sides.theirs.set.measurement(&leaf));
     ours.or_else(theirs).cloned()
 }
 
@@ -605,13 +612,7 @@ impl Findings {
     }
 
     /// Records a place that only one side holds.
-    fn whole_place(
-        &mut self,
-        place: &BothSides<'_>,
-        sides: Sides<'_>,
-        unit: &Unit,
-        options: &Options,
-    ) {
+    fn whole_place(&mut self, place: &BothSides, sides: Sides<'_>, unit: &Unit, options: &Options) {
         let (source, destination) = (place.source_node().cells, place.destination_node().cells);
         let counts = Counts {
             source,
@@ -633,7 +634,7 @@ impl Findings {
 
     fn add_place(
         &mut self,
-        (hash, hour): Place,
+        (hash, bucket): Place,
         measurement: Option<Arc<[u8]>>,
         series: Option<Arc<Series>>,
         counts: Counts,
@@ -641,7 +642,7 @@ impl Findings {
         options: &Options,
     ) {
         if self.places.len() < options.findings_max
-            && let Some(window) = hour_window(hour).intersect(unit.window)
+            && let Some(window) = bucket.window().intersect(unit.window)
         {
             let namespace = unit.source.clone();
             let (proven, read_once) = (None, false);
@@ -660,7 +661,7 @@ impl Findings {
 
     /// Counts the cells of a hidden series in one place. What the destination shows there may be
     /// newer than the source, so only a place that shows nothing counts as lacking.
-    fn hidden_place(&mut self, place: &BothSides<'_>, options: &Options) {
+    fn hidden_place(&mut self, place: &BothSides, options: &Options) {
         let (source, destination) = (place.source_node().cells, place.destination_node().cells);
         self.counts.unprovable += source.max(destination);
         let sendable = destination == 0 || matches!(options.note_changed, Note::Everything);
@@ -668,10 +669,4 @@ impl Findings {
             self.missing.unprovable.insert(place.place);
         }
     }
-}
-
-/// The hour of a place as a window; at the ends of time it is shorter.
-fn hour_window(hour: i64) -> Window {
-    let start = hour.saturating_mul(HOUR);
-    Window { start, end: start.saturating_add(HOUR) }
 }

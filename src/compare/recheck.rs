@@ -10,15 +10,16 @@
 //! A side that cannot be read is an error of the whole comparison: no place is dropped.
 
 use super::drill::partitions_of;
-use super::{Digest, Findings, Options, Sides, Unit, compare_range, hour_window, measurement_of};
-use crate::digest::cell::{SeriesHash, SeriesHasher};
+use super::{Digest, Findings, Options, Sides, Unit, compare_range, measurement_of};
+use crate::digest::grid::{Bucket, Level, Place, Places};
+use crate::digest::leaf::{Flags, Leaf};
 use crate::digest::node::Node;
-use crate::digest::set::{self, Builder, Flags, HashRange, Leaf, Place};
+use crate::digest::set::{self, Builder, HashRange};
 use crate::error::Result;
 use crate::plan::{Namespace, Wanted};
 use crate::source::{Source, for_each_block};
-use crate::window::Window;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use crate::window::{HOUR, Window};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A place that differed when it was read last.
@@ -60,10 +61,12 @@ impl Pending {
         self.source.cells.max(self.destination.cells)
     }
 
-    /// Its hour.
+    /// True where a time before which nothing is kept has reached its first hour. What is older than a
+    /// shard group's end goes with that group, and none ends within an hour.
     #[must_use]
-    pub fn window(&self) -> Window {
-        hour_window(self.place.1)
+    pub fn is_reached(&self, floor: i64) -> bool {
+        let Window { start, end } = self.place.1.window();
+        start.saturating_add(HOUR).min(end) <= floor
     }
 }
 
@@ -94,7 +97,7 @@ pub fn sift(
     let mut all = Findings::of_totals(sides);
     let mut pending: Vec<Pending> = Vec::new();
     for range in set::ranges(&sides.ours.set, &sides.theirs.set, 2 * options.memory_max) {
-        let (found, differ) = sift_range(sides, range, options, room - pending.len())?;
+        let (found, differ) = sift_range(sides, unit, range, options, room - pending.len())?;
         match differ {
             Some(differ) => {
                 all.add(found, options.findings_max);
@@ -115,6 +118,7 @@ pub fn sift(
 /// The places of a range that differ; `None` where there is no room for them.
 fn sift_range(
     sides: Sides<'_>,
+    unit: &Unit,
     range: HashRange,
     options: &Options,
     room: usize,
@@ -122,7 +126,7 @@ fn sift_range(
     let (ours, theirs) = (sides.ours.set.leaves(range)?, sides.theirs.set.leaves(range)?);
     let mut findings = Findings::default();
     let mut pending = Vec::new();
-    for both in super::differing(sides, &ours, &theirs, options, &mut findings) {
+    for both in super::differing(sides, unit, &ours, &theirs, options, &mut findings) {
         if pending.len() == room {
             return Ok((findings, None));
         }
@@ -197,27 +201,25 @@ impl Nodes {
         if side.digest_file().is_some() {
             return Ok(Self::default());
         }
-        let places: HashSet<Place> = pending.iter().map(|one| one.place).collect();
-        let (filter, memory) = (&options.filter, options.memory_max);
-        let (mut nodes, mut cells_read) = (HashMap::new(), 0);
-        for Stretches { measurement, series, windows } in stretches(pending) {
+        let filter = &options.filter;
+        let (mut nodes, mut cells_read) = (HashMap::<Place, Node>::new(), 0);
+        for Stretches { measurement, series, places, windows } in stretches(pending) {
             let measurement = measurement.as_deref();
             for window in windows.into_iter().filter_map(|window| window.intersect(unit.window)) {
-                let mut set = Builder::new(memory, options.spill.clone());
                 let partitions =
                     partitions_of(side, measurement, Some(&series), namespace, window, filter)?;
                 for_each_block(side, &partitions, |block| {
                     cells_read += block.cells();
-                    set.add_block(block, |one| {
-                        filter.admits(one) && series.contains(&SeriesHasher::new(one).series())
-                    })
+                    set::sums_at(
+                        block,
+                        &places,
+                        |one| filter.admits(one),
+                        |place, node| {
+                            *nodes.entry(place).or_default() += node;
+                        },
+                    );
+                    Ok(())
                 })?;
-                let set = set.finish()?;
-                for range in set::ranges(&set, &set, 2 * memory) {
-                    let leaves = set.leaves(range)?;
-                    let wanted = leaves.iter().filter(|leaf| places.contains(&leaf.place()));
-                    nodes.extend(wanted.map(|leaf| (leaf.place(), leaf.node)));
-                }
             }
         }
         Ok(Self { nodes: Some(nodes), cells_read })
@@ -229,21 +231,23 @@ struct Stretches {
     measurement: Option<Arc<[u8]>>,
     /// Its series alone: a server lists no others of it.
     series: Wanted,
-    /// Its hours, those that follow each other joined.
+    /// What of it is to be summed: each place is in one stretch.
+    places: Places,
+    /// Its buckets of one length, those that follow each other joined.
     windows: Vec<Window>,
 }
 
 fn stretches(pending: &[Pending]) -> impl Iterator<Item = Stretches> {
-    type Places = (BTreeSet<SeriesHash>, BTreeSet<i64>);
-    let mut places: BTreeMap<Option<Arc<[u8]>>, Places> = BTreeMap::new();
+    // By level: a dense series is not to be read for a day because a sparse one differs in that.
+    type Kind = (Option<Arc<[u8]>>, Level);
+    let mut kinds: BTreeMap<Kind, Vec<Place>> = BTreeMap::new();
     for one in pending {
-        let (series, hours) = places.entry(one.measurement.clone()).or_default();
-        series.insert(one.place.0);
-        hours.insert(one.place.1);
+        let kind = (one.measurement.clone(), one.place.1.level());
+        kinds.entry(kind).or_default().push(one.place);
     }
-    let joined = |hours: BTreeSet<i64>| {
+    let joined = |buckets: BTreeSet<Bucket>| {
         let mut windows: Vec<Window> = Vec::new();
-        for window in hours.into_iter().map(hour_window) {
+        for window in buckets.into_iter().map(Bucket::window) {
             match windows.last_mut() {
                 Some(last) if last.end == window.start => last.end = window.end,
                 _ => windows.push(window),
@@ -251,10 +255,11 @@ fn stretches(pending: &[Pending]) -> impl Iterator<Item = Stretches> {
         }
         windows
     };
-    places.into_iter().map(move |(measurement, (series, hours))| Stretches {
+    kinds.into_iter().map(move |((measurement, _), places)| Stretches {
         measurement,
-        series: Arc::new(series),
-        windows: joined(hours),
+        series: Arc::new(places.iter().map(|place| place.0).collect()),
+        windows: joined(places.iter().map(|place| place.1).collect()),
+        places: places.into_iter().collect(),
     })
 }
 
@@ -266,8 +271,7 @@ pub fn digests_of(pending: &[Pending], options: &Options) -> Result<(Digest, Dig
     let digest = |node: fn(&Pending) -> Node| -> Result<Digest> {
         let mut set = Builder::new(options.memory_max, options.spill.clone());
         for one in pending.iter().filter(|one| node(one).cells > 0) {
-            let hour = i32::try_from(one.place.1).unwrap_or(i32::MAX);
-            let leaf = Leaf::new(one.place.0, hour, node(one), one.flags);
+            let leaf = Leaf::new(one.place, node(one), one.flags);
             set.add_leaf(&leaf, one.measurement.as_deref())?;
         }
         Ok(Digest { set: set.finish()?, ..Digest::default() })

@@ -12,8 +12,9 @@ use super::gone::{Gone, Times};
 use super::{CellFinding, Class, Counts, Findings, Options, OwnedValue, Sides, Unit};
 use crate::block::{Block, Column};
 use crate::digest::cell::SeriesHasher;
+use crate::digest::grid::{Place, Places};
+use crate::digest::join::BothSides;
 use crate::digest::node::Node;
-use crate::digest::set::{BothSides, Place, hour_of};
 use crate::error::Result;
 use crate::plan::Namespace;
 use crate::series::Series;
@@ -61,7 +62,7 @@ struct Readable<'a> {
 
 /// Judges places that both sides hold and in which they differ.
 pub(super) fn places(
-    places: Vec<BothSides<'_>>,
+    places: Vec<BothSides>,
     sides: Sides<'_>,
     unit: &Unit,
     options: &Options,
@@ -159,7 +160,7 @@ struct Look {
 
 impl Readable<'_> {
     /// What this side holds of a place, and the other.
-    fn nodes(&self, both: &BothSides<'_>) -> (Node, Node) {
+    fn nodes(&self, both: &BothSides) -> (Node, Node) {
         let (source, destination) = (both.source_node(), both.destination_node());
         match self.class {
             Class::MissingInDestination => (source, destination),
@@ -168,7 +169,7 @@ impl Readable<'_> {
     }
 
     /// What is to be looked for where this side holds more.
-    fn more(&self, both: &BothSides<'_>) -> Option<Look> {
+    fn more(&self, both: &BothSides) -> Option<Look> {
         let (held, other) = self.nodes(both);
         let (more, met) = (held.less(other), Node::default());
         let look = Look { more, held, met, cells: Vec::new(), exact: false };
@@ -176,7 +177,7 @@ impl Readable<'_> {
     }
 
     /// What is to be looked for where the other holds more.
-    fn gone(&self, both: &BothSides<'_>) -> Option<Gone> {
+    fn gone(&self, both: &BothSides) -> Option<Gone> {
         let (held, other) = self.nodes(both);
         (held.cells < other.cells).then(|| Gone::new(other.less(held), held))
     }
@@ -186,15 +187,15 @@ impl Readable<'_> {
         let (measurement, filter) = (group.measurement.as_deref(), &options.filter);
         let partitions =
             partitions_of(self.side, measurement, None, self.namespace, window, filter)?;
-        let mut times = Times::default();
+        let (mut times, places) = (Times::default(), group.places().collect::<Places>());
         for_each_block(self.side, &partitions, |block| {
             for (series, rows) in block.runs().filter(|(series, _)| filter.admits(series)) {
                 let mut hasher = SeriesHasher::new(series);
                 let hash = hasher.series();
                 for row in rows {
                     let time = block.times()[row];
-                    let place = (hash, hour_of(time));
-                    times.add(place.1, time);
+                    times.add(time);
+                    let Some(place) = places.at(hash, time) else { continue };
                     if let Some(look) = again.more.get_mut(&place) {
                         self.row(block, series, &mut hasher, row, look, unit);
                     } else if let Some(gone) = again.gone.get_mut(&place) {
@@ -220,7 +221,7 @@ impl Readable<'_> {
         if !gone.is_still() {
             return Seen::Moved;
         }
-        let Some(named) = gone.find(place, times) else { return Seen::Nothing };
+        let Some(named) = gone.find(place.1, times) else { return Seen::Nothing };
         let class = match self.class {
             Class::MissingInDestination => Class::ExtraInDestination,
             _ => Class::MissingInDestination,
@@ -296,7 +297,7 @@ impl Findings {
     /// Records a place of which the sums are known, and perhaps what only one side holds.
     fn summed(
         &mut self,
-        both: &BothSides<'_>,
+        both: &BothSides,
         seen: Seen,
         sides: Sides<'_>,
         unit: &Unit,

@@ -4,7 +4,9 @@
 //! all become twice as long, from an hour on. How long they are, and what they hold, depends only on
 //! what was added and not on the order.
 
-use crate::digest::set::BothSides;
+use crate::digest::grid::{Bucket, Level};
+use crate::digest::join::BothSides;
+use crate::window::{HOUR, Window};
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
@@ -37,11 +39,25 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Adds what both sides hold in one place.
-    pub fn add(&mut self, place: &BothSides<'_>) {
+    /// Adds what both sides hold in one place of a unit. When in a day its cells stand is not known: they
+    /// are spread over its hours.
+    pub fn add(&mut self, place: &BothSides, unit: Window) {
         let source = place.source_node().cells;
         let destination = place.destination_node().cells;
-        self.add_hour(place.place.1, Cells { source, destination });
+        let bucket = place.place.1;
+        if bucket.level() != Level::Day {
+            let hour = bucket.within(Level::Hour).window().start.div_euclid(HOUR);
+            return self.add_hour(hour, Cells { source, destination });
+        }
+        let (first, end) = hours_of(bucket, unit);
+        let hours = end.abs_diff(first).max(1);
+        for (number, hour) in (0..).zip(first..end.max(first + 1)) {
+            let part = |cells: u64| cells / hours + u64::from(number < cells % hours);
+            let cells = Cells { source: part(source), destination: part(destination) };
+            if cells != Cells::default() {
+                self.add_hour(hour, cells);
+            }
+        }
     }
 
     /// Adds cells of one hour, by its number since 1970.
@@ -81,6 +97,13 @@ impl AddAssign<&Self> for Timeline {
             self.add_hour(hour, cells);
         }
     }
+}
+
+/// The hours of a bucket that lie in a unit, from the first to that after the last.
+fn hours_of(bucket: Bucket, unit: Window) -> (i64, i64) {
+    let window = bucket.window();
+    let Window { start, end } = window.intersect(unit).unwrap_or(window);
+    (start.div_euclid(HOUR), end.saturating_sub(1).div_euclid(HOUR) + 1)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use self::sender::Sender;
 pub use self::sent::Sent;
 use crate::compare::{self, Cells, Digest, Findings, Missing, Note, Sides, Unit};
 use crate::digest::cell::{KeyHash, ValueHash};
-use crate::digest::set::Place;
+use crate::digest::grid::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{self, Done, Journal};
 use crate::pipeline::{self, Gate, Permit, Progress, Stage};
@@ -387,7 +387,7 @@ impl Copy<'_> {
                 return Ok(());
             }
             wants = true;
-            self.keep_places(sent, missing.places.iter().copied());
+            self.keep_places(sent, missing.places.iter());
             self.keep_cells(sent, missing.cells.iter().copied());
             for part in self.parts(missing).iter() {
                 let tally = self.send(unit, part, sent)?;

@@ -4,7 +4,9 @@
 use super::{Copy, Filled, Judged};
 use crate::compare::{Cells, Digest, Note, Unit};
 use crate::digest::cell::{KeyHash, ValueHash};
-use crate::digest::set::{self, DigestSet, Leaf, Place};
+use crate::digest::grid::Place;
+use crate::digest::leaf::Leaf;
+use crate::digest::set::{self, DigestSet};
 use crate::error::Result;
 use crate::pipeline::Stage;
 use std::collections::HashSet;

@@ -5,7 +5,6 @@ use super::{BatchLimits, Copy, Filled, lock};
 use crate::block::Block;
 use crate::compare::{Missing, Unit};
 use crate::digest::cell::SeriesHasher;
-use crate::digest::set::hour_of;
 use crate::error::Result;
 use crate::line::encode::Encoder;
 use crate::reject::Rejected;
@@ -139,13 +138,12 @@ impl<'a> Sender<'a> {
             return Some(None);
         }
         let time = block.times()[row];
-        let place = (hasher.series(), hour_of(time));
-        if self.missing.places.contains(&place) || self.missing.unprovable.contains(&place) {
+        let series = hasher.series();
+        let whole = [&self.missing.places, &self.missing.unprovable];
+        if whole.iter().any(|places| places.at(series, time).is_some()) {
             return Some(None);
         }
-        if !self.missing.partial.contains(&place) {
-            return None;
-        }
+        self.missing.partial.at(series, time)?;
         let mask = block.columns().iter().map(|column| {
             let key = hasher.field(&column.field, column.field_type()).key(time);
             self.missing.cells.contains(&key) || self.missing.changed.contains_key(&key)

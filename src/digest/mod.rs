@@ -2,7 +2,9 @@
 //!
 //! A *cell* is one (series, field, time) with its typed value. Each cell gives two 128-bit hashes
 //! ([`cell`]); a *node* adds up those of many cells ([`node`]); a *set* holds a node for each
-//! series and hour, sorted, so that two sets are compared by going through both once ([`set`]).
+//! series and bucket of time, sorted ([`set`]), so that two sets are compared by going through both once
+//! ([`join`]). Buckets are hours; days where a series is sparse, minutes where it is dense ([`grid`],
+//! [`leaf`]).
 //! Sums know neither order nor grouping: data that are stored in other shards, batches or lines
 //! have the same digest.
 //!
@@ -12,6 +14,9 @@
 
 pub mod cell;
 mod fixed;
+pub mod grid;
+pub mod join;
+pub mod leaf;
 pub mod node;
 pub mod set;
 mod sum;

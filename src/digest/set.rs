@@ -1,4 +1,8 @@
-//! A set of digests: one node for each series and hour, sorted by series hash and hour.
+//! A set of digests: one node for each series and bucket of time, sorted by both.
+//!
+//! Sums are made by the hour; by the minute where an hour of a series is dense ([`DENSE`]). Where there
+//! are many leaves, one stands for each day of a series that is sparse ([`SPARSE`]). Two sides may choose
+//! otherwise: sums add up, so that they are compared by the longer buckets of the two.
 //!
 //! A set is made by a [`Builder`] that is shown every block of one side. Where there are more
 //! leaves than it may keep, it writes them to disk as sorted runs. Two sets are compared by going
@@ -7,123 +11,27 @@
 //! their hash; their names are found again where they are needed.
 
 use super::cell::{FieldHasher, SeriesHash, SeriesHasher};
+use super::grid::{Bucket, Level, Place, Places};
+use super::leaf::{Leaf, Name, fold_days, fold_minutes, is_dense, merge};
 use super::node::Node;
 use super::sum;
 use crate::block::{Block, Column};
 use crate::error::Result;
 use crate::series::{Series, holds_separator};
 use crate::spill::{Place as Directory, SpillFile};
-use crate::window::HOUR;
+use crate::window::Window;
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
-
-/// Hours since 1970 that a time falls into; times before are in negative hours.
-#[must_use]
-pub fn hour_of(time: i64) -> i64 {
-    time.div_euclid(HOUR)
-}
-
-/// The node of one series and hour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leaf {
-    /// Hash of the series' identity.
-    pub series: SeriesHash,
-    /// Sums over the cells.
-    pub node: Node,
-    /// Hours since 1970; those of all times that 64 bits hold fit.
-    hour: i32,
-    /// Number of the measurement's name in the set, and what is to be known of the series.
-    name: Name,
-}
-
-impl Leaf {
-    /// True where a cell of it has a name that files may cut elsewhere ([`holds_separator`]).
-    #[must_use]
-    pub fn may_be_cut(&self) -> bool {
-        self.name.0 & Name::CUT != 0
-    }
-
-    /// A leaf whose measurement is not known yet.
-    #[must_use]
-    pub fn new(series: SeriesHash, hour: i32, node: Node, flags: Flags) -> Self {
-        Self { series, node, hour, name: Name(Name::UNKNOWN | flags.bits()) }
-    }
-
-    /// What is to be known of its names.
-    #[must_use]
-    pub fn flags(&self) -> Flags {
-        Flags { hidden: self.is_hidden(), cut: self.may_be_cut() }
-    }
-
-    /// Hours since 1970.
-    #[must_use]
-    pub fn hour(&self) -> i32 {
-        self.hour
-    }
-
-    /// True where queries of a server cannot show a series of this leaf.
-    #[must_use]
-    pub fn is_hidden(&self) -> bool {
-        self.name.is_hidden()
-    }
-
-    /// By what leaves are sorted and matched.
-    #[must_use]
-    pub fn place(&self) -> Place {
-        (self.series, i64::from(self.hour))
-    }
-}
-
-/// What is to be known of the names in a leaf.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flags {
-    /// Queries of a server cannot show a series of it.
-    pub hidden: bool,
-    /// Files may cut a name of it elsewhere.
-    pub cut: bool,
-}
-
-impl Flags {
-    fn bits(self) -> u32 {
-        let bit = |set: bool, bit: u32| if set { bit } else { 0 };
-        bit(self.hidden, Name::HIDDEN) | bit(self.cut, Name::CUT)
-    }
-}
-
-/// Which leaf: series and hour.
-pub type Place = (SeriesHash, i64);
-
-/// A measurement's number; in the highest bit whether queries of a server cannot show a series of
-/// this leaf ([`Series::shown_by_queries`]), in the next whether a cell of it has a name that files
-/// may cut elsewhere ([`holds_separator`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Name(u32);
-
-impl Name {
-    const HIDDEN: u32 = 1 << 31;
-    const CUT: u32 = 1 << 30;
-    const FLAGS: u32 = Self::HIDDEN | Self::CUT;
-    /// The number of a name that is not kept.
-    const UNKNOWN: u32 = Self::CUT - 1;
-
-    fn number(self) -> usize {
-        (self.0 & !Self::FLAGS) as usize
-    }
-
-    fn is_hidden(self) -> bool {
-        self.0 & Self::HIDDEN != 0
-    }
-}
 
 /// Bytes of a leaf on disk.
 const LEAF_BYTES: usize = 64;
 /// Leaves that are read and checked together.
 const GROUP: usize = 1_024;
+/// Leaves beyond which days are folded: 4 MiB. Fewer cost little, and say more of where a difference is.
+pub const FOLD_FROM: usize = 65_536;
 /// Bytes of measurements' names that are kept; series of others have unknown ones.
 const NAME_BYTES_MAX: usize = 4 << 20;
 /// Bits of a hash by which leaves are counted.
@@ -161,6 +69,9 @@ pub struct Builder {
     leaves: Vec<Leaf>,
     /// Leaves at which the set is folded, and written to disk if that does not help.
     leaves_max: usize,
+    /// Days that lie in it may be folded.
+    days: Option<Window>,
+    fold_from: usize,
     names: Names,
     directory: Directory,
     runs: Vec<Run>,
@@ -176,12 +87,22 @@ impl Builder {
         Self {
             leaves: Vec::new(),
             leaves_max: (memory / size_of::<Leaf>()).max(GROUP),
+            days: None,
+            fold_from: FOLD_FROM,
             names: Names::default(),
             directory,
             runs: Vec::new(),
             total: Node::default(),
             room: Vec::new(),
         }
+    }
+
+    /// Lets it fold the sparse days of a window, which holds all that is added, where there are more than
+    /// so many leaves ([`FOLD_FROM`]) or not all fit in memory.
+    #[must_use]
+    pub fn fold_days(mut self, window: Window, from: usize) -> Self {
+        (self.days, self.fold_from) = (Some(window), from);
+        self
     }
 
     /// Adds the rows of those series of a block that are wanted.
@@ -204,39 +125,48 @@ impl Builder {
             let key_is_cut = holds_separator(series.key());
             let mut rest = rows;
             while !rest.is_empty() {
-                let rows = hour_at(block, rest.clone());
+                let bucket = self.bucket(hasher.series(), block, rest.clone());
+                let rows = rows_in(block, rest.clone(), bucket);
                 rest.start = rows.end;
                 let is_set = |column: &&Column| rows.clone().any(|row| column.get(row).is_some());
                 let is_cut = key_is_cut || cut.iter().any(is_set);
                 let name = Name(number | hidden | if is_cut { Name::CUT } else { 0 });
-                self.add_rows(hasher.series(), name, block, rows, &fields)?;
+                let node = sum::rows(block, rows, &fields, &mut self.room);
+                self.add_node((hasher.series(), bucket), name, node)?;
             }
         }
         Ok(())
     }
 
-    /// Adds rows of one series and hour.
-    fn add_rows(
-        &mut self,
-        series: SeriesHash,
-        name: Name,
-        block: &Block,
-        rows: Range<usize>,
-        fields: &[FieldHasher],
-    ) -> Result<()> {
-        let hour = hour_of(block.times()[rows.start]);
-        let hour = i32::try_from(hour).unwrap_or(i32::MAX);
-        let is_newest = |last: &Leaf| last.series == series && last.hour == hour;
-        if !self.leaves.last().is_some_and(is_newest) {
+    /// The bucket for the first of some rows of a series.
+    fn bucket(&self, series: SeriesHash, block: &Block, rows: Range<usize>) -> Bucket {
+        let first = block.times()[rows.start];
+        let hour = Bucket::holding(Level::Hour, first);
+        let minute = Bucket::holding(Level::Minute, first);
+        match self.leaves.last() {
+            // As long as its hour goes on.
+            Some(last) if last.series == series && hour.holds(last.bucket()) => {
+                if last.bucket().level() == Level::Minute { minute } else { hour }
+            }
+            _ => {
+                let rows = rows_in(block, rows, hour);
+                let last = block.times()[rows.end - 1];
+                let is_dense = is_dense(rows.len(), block.columns().len(), last - first);
+                if is_dense { minute } else { hour }
+            }
+        }
+    }
+
+    /// Adds the sum of rows of one place.
+    fn add_node(&mut self, place: Place, name: Name, node: Node) -> Result<()> {
+        if self.leaves.last().is_none_or(|last| last.place() != place) {
             if self.leaves.len() >= self.leaves_max {
                 self.make_room()?;
             }
-            self.leaves.push(Leaf { series, hour, name, node: Node::default() });
+            self.leaves.push(Leaf::named(place, Node::default(), name));
         }
-        let node = sum::rows(block, rows, fields, &mut self.room);
         if let Some(leaf) = self.leaves.last_mut() {
-            leaf.node += node;
-            leaf.name.0 |= name.0 & Name::FLAGS;
+            leaf.absorb(&Leaf::named(place, node, name));
         }
         self.total += node;
         Ok(())
@@ -252,14 +182,18 @@ impl Builder {
             self.make_room()?;
         }
         let number = measurement.map_or(Name::UNKNOWN, |name| self.names.number(name));
-        let name = Name(number | leaf.flags().bits());
-        self.leaves.push(Leaf { name, ..*leaf });
+        self.leaves.push(Leaf { name: leaf.name.with_number(number), ..*leaf });
         self.total += leaf.node;
         Ok(())
     }
 
     fn make_room(&mut self) -> Result<()> {
-        fold(&mut self.leaves);
+        let open = self.leaves.last().map(|leaf| leaf.series);
+        merge(&mut self.leaves);
+        fold_minutes(&mut self.leaves, open);
+        if let Some(window) = self.days.filter(|_| self.leaves.len() > self.leaves_max / 2) {
+            fold_days(&mut self.leaves, window, open);
+        }
         if self.leaves.len() > self.leaves_max / 2 {
             self.runs.push(Run::write(&self.directory, &self.leaves)?);
             self.leaves.clear();
@@ -272,27 +206,59 @@ impl Builder {
     /// # Errors
     /// Where what does not fit in memory cannot be written.
     pub fn finish(mut self) -> Result<DigestSet> {
-        fold(&mut self.leaves);
+        merge(&mut self.leaves);
+        fold_minutes(&mut self.leaves, None);
+        let many = self.leaves.len() > self.fold_from || !self.runs.is_empty();
+        if let Some(window) = self.days.filter(|_| many) {
+            fold_days(&mut self.leaves, window, None);
+        }
         if !self.runs.is_empty() && !self.leaves.is_empty() {
             self.runs.push(Run::write(&self.directory, &self.leaves)?);
             self.leaves = Vec::new();
         }
-        let Self { leaves, names, runs, total, .. } = self;
-        Ok(DigestSet { leaves, names: names.list, runs, total })
+        let Self { leaves, names, runs, days, total, .. } = self;
+        Ok(DigestSet { leaves, names: names.list, runs, days, total })
     }
 }
 
-/// The rows of one series, sorted by time, that lie in the hour of the first.
-fn hour_at(block: &Block, rows: Range<usize>) -> Range<usize> {
+/// The rows of one series, sorted by time, that lie in the bucket of the first.
+fn rows_in(block: &Block, rows: Range<usize>, bucket: Bucket) -> Range<usize> {
     let times = &block.times()[rows.clone()];
-    let hour = hour_of(times[0]);
-    let next = (hour + 1).saturating_mul(HOUR);
-    // Most runs end within an hour or two; i64::MAX itself is no start of an hour.
+    let next = bucket.window().end;
+    // Most runs end within a bucket or two; i64::MAX itself is no start of one.
     let end = match times.last() {
         Some(last) if *last < next => times.len(),
         _ => times.partition_point(|time| *time < next).max(1),
     };
     rows.start..rows.start + end
+}
+
+/// The sums of what a block holds of some places, for those of its series that are wanted.
+pub fn sums_at(
+    block: &Block,
+    places: &Places,
+    wanted: impl Fn(&Series) -> bool,
+    mut each: impl FnMut(Place, Node),
+) {
+    let mut room = Vec::new();
+    for (series, mut rest) in block.runs().filter(|(series, _)| wanted(series)) {
+        let mut hasher = SeriesHasher::new(series);
+        let hash = hasher.series();
+        let mut fields: Option<Vec<FieldHasher>> = None;
+        while !rest.is_empty() {
+            let first = block.times()[rest.start];
+            let place = places.at(hash, first);
+            let bucket = place.map_or(Bucket::holding(Level::Minute, first), |place| place.1);
+            let rows = rows_in(block, rest.clone(), bucket);
+            rest.start = rows.end;
+            let Some(place) = place else { continue };
+            let fields = fields.get_or_insert_with(|| {
+                let columns = block.columns().iter();
+                columns.map(|column| hasher.field(&column.field, column.field_type())).collect()
+            });
+            each(place, sum::rows(block, rows, fields, &mut room));
+        }
+    }
 }
 
 /// The sum over the rows of those series of a block that are wanted.
@@ -309,25 +275,14 @@ pub fn sum(block: &Block, wanted: impl Fn(&Series) -> bool) -> Node {
     total
 }
 
-/// Sorts leaves and adds up those of one place.
-fn fold(leaves: &mut Vec<Leaf>) {
-    leaves.sort_unstable_by_key(Leaf::place);
-    leaves.dedup_by(|later, kept| {
-        let same = later.place() == kept.place();
-        if same {
-            kept.node += later.node;
-            kept.name.0 |= later.name.0 & Name::FLAGS;
-        }
-        same
-    });
-}
-
 /// Digests of what was read from one side.
 #[derive(Debug, Default)]
 pub struct DigestSet {
     /// Sorted leaves; empty where there are runs.
     leaves: Vec<Leaf>,
     runs: Vec<Run>,
+    /// Days that lie in it may be folded, where there are runs.
+    days: Option<Window>,
     names: Vec<Arc<[u8]>>,
     total: Node,
 }
@@ -353,7 +308,12 @@ impl DigestSet {
         for run in &self.runs {
             run.read(range, &mut leaves)?;
         }
-        fold(&mut leaves);
+        merge(&mut leaves);
+        // Of what one run held in part, more is known now.
+        fold_minutes(&mut leaves, None);
+        if let Some(window) = self.days {
+            fold_days(&mut leaves, window, None);
+        }
         Ok(Cow::Owned(leaves))
     }
 
@@ -378,12 +338,6 @@ impl DigestSet {
             run.groups.iter().for_each(|(first, _)| add(*first, GROUP as u64));
         }
     }
-}
-
-/// Series whose identity queries of a server cannot show, or show only in part: those stored under
-/// another spelling of their key. Of two series with one identity one is always such a spelling.
-pub fn hidden_from_queries(leaves: &[Leaf]) -> impl Iterator<Item = SeriesHash> {
-    leaves.iter().filter(|leaf| leaf.name.is_hidden()).map(|leaf| leaf.series)
 }
 
 /// Series hashes from `first` to `last`, both included.
@@ -472,7 +426,7 @@ fn encode(leaf: &Leaf, out: &mut Vec<u8>) {
     for word in [leaf.node.cells, k0, k1, v0, v1] {
         out.extend_from_slice(&word.to_le_bytes());
     }
-    out.extend_from_slice(&leaf.hour.to_le_bytes());
+    out.extend_from_slice(&leaf.bucket().minute().to_le_bytes());
     out.extend_from_slice(&leaf.name.0.to_le_bytes());
 }
 
@@ -483,91 +437,20 @@ fn decode(bytes: &[u8]) -> Leaf {
         out
     }
     let word = |start| u64::from_le_bytes(at(bytes, start));
-    Leaf {
-        series: SeriesHash(u128::from_le_bytes(at(bytes, 0))),
-        node: Node { cells: word(16), keys: [word(24), word(32)], values: [word(40), word(48)] },
-        hour: i32::from_le_bytes(at(bytes, 56)),
-        name: Name(u32::from_le_bytes(at(bytes, 60))),
-    }
-}
-
-/// What the two sides hold in one place.
-#[derive(Clone, Copy, Debug)]
-pub struct BothSides<'a> {
-    /// Series and hour.
-    pub place: Place,
-    /// What the source holds.
-    pub source: Option<&'a Leaf>,
-    /// What the destination holds.
-    pub destination: Option<&'a Leaf>,
-}
-
-impl BothSides<'_> {
-    /// The source's node; no cells where it holds nothing.
-    #[must_use]
-    pub fn source_node(&self) -> Node {
-        self.source.map_or_else(Node::default, |leaf| leaf.node)
-    }
-
-    /// The destination's node; no cells where it holds nothing.
-    #[must_use]
-    pub fn destination_node(&self) -> Node {
-        self.destination.map_or_else(Node::default, |leaf| leaf.node)
-    }
-
-    /// True where both hold something.
-    #[must_use]
-    pub fn is_on_both(&self) -> bool {
-        self.source.is_some() && self.destination.is_some()
-    }
-
-    /// What is to be known of the names of either.
-    #[must_use]
-    pub fn flags(&self) -> Flags {
-        let one = |leaf: Option<&Leaf>| leaf.map(Leaf::flags).unwrap_or_default();
-        let (ours, theirs) = (one(self.source), one(self.destination));
-        Flags { hidden: ours.hidden || theirs.hidden, cut: ours.cut || theirs.cut }
-    }
-
-    /// True where a cell of either has a name that files may cut elsewhere.
-    #[must_use]
-    pub fn may_be_cut(&self) -> bool {
-        self.source.into_iter().chain(self.destination).any(Leaf::may_be_cut)
-    }
-}
-
-/// Goes through two sorted runs of leaves once, side by side, and yields every place.
-pub fn join<'a>(
-    source: &'a [Leaf],
-    destination: &'a [Leaf],
-) -> impl Iterator<Item = BothSides<'a>> + 'a {
-    let mut source = source.iter().peekable();
-    let mut destination = destination.iter().peekable();
-    std::iter::from_fn(move || next_place(&mut source, &mut destination))
-}
-
-fn next_place<'a, I: Iterator<Item = &'a Leaf>>(
-    source: &mut Peekable<I>,
-    destination: &mut Peekable<I>,
-) -> Option<BothSides<'a>> {
-    let order = match (source.peek(), destination.peek()) {
-        (None, None) => return None,
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (Some(one), Some(two)) => one.place().cmp(&two.place()),
-    };
-    let one = if order.is_le() { source.next() } else { None };
-    let two = if order.is_ge() { destination.next() } else { None };
-    Some(BothSides { place: one.or(two)?.place(), source: one, destination: two })
+    let series = SeriesHash(u128::from_le_bytes(at(bytes, 0)));
+    let node = Node { cells: word(16), keys: [word(24), word(32)], values: [word(40), word(48)] };
+    let name = Name(u32::from_le_bytes(at(bytes, 60)));
+    Leaf::stored(series, node, i32::from_le_bytes(at(bytes, 56)), name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::block::log::RowLog;
+    use crate::digest::join::hidden_from_queries;
     use crate::line::key;
     use crate::value::Value;
-    use crate::window::Window;
+    use crate::window::HOUR;
 
     /// Blocks of some series with a cell in each of some hours.
     fn blocks(series: u32, hours: i64) -> Vec<Block> {

@@ -4,7 +4,9 @@
 //! head       magic "\0gapless digest\n", u32 format version, u8 canon version, three zero bytes
 //! frames     kind u32, stored bytes u32, plain bytes u32, checksum u64, then one zstd frame
 //!   leaves       64 bytes each: series u128, cells u64, two key lanes u64, two value lanes u64,
-//!                hour i32, name u32 (highest bit: queries hide the series; 2^31 - 1: not known)
+//!                minute i32 since 1970, name u32 (from the highest bit: queries hide the series;
+//!                files may cut a name elsewhere; two bits level: 0 hour, 1 day, 2 minute; 28 bits
+//!                number, 2^28 - 1: not known)
 //!   dictionary   entries sorted by (series, key), each once: series u128, length u32, raw key
 //!   names        measurements, unescaped, in the order of their numbers: length u32, name
 //!   contents     JSON: everything else ([`Contents`]), and where the frames are
@@ -13,9 +15,12 @@
 //!
 //! All integers little-endian. A frame's checksum is XXH3-64 of its kind, its two lengths and its
 //! stored bytes. A *unit* is a namespace and a window that was read as one; its leaves stand in
-//! neighbouring frames, sorted by (series, hour), each place once. Units of a namespace do not
-//! overlap, and no two hold cells of the same hour, so that places can be compared whichever way the
-//! other side is divided.
+//! neighbouring frames, sorted by (series, minute, longest first), none of them a part of another.
+//! Units of a namespace do not overlap, and no two hold cells of the same hour; a leaf of a day has all
+//! of that day in its unit. So places can be compared whichever way the other side is divided.
+//!
+//! In version 1 all leaves are of an hour, with its number since 1970 in the place of the minute, and the
+//! number of the name has 30 bits. It is read as it is, and written no more.
 //!
 //! Owns the format, its reading and writing. A file is written beside its place and gets its name when
 //! it is durable; it is never changed. Reading goes once through all of it: every frame and the whole
@@ -41,11 +46,17 @@ use std::path::Path;
 
 /// The first bytes of every digest file.
 pub const MAGIC: &[u8; 16] = b"\0gapless digest\n";
-/// The version of the format that is written, and the only one that is read.
-pub const VERSION: u32 = 1;
+/// The version of the format that is written.
+pub const VERSION: u32 = 2;
+/// The first version; all from there on are read.
+const VERSION_FIRST: u32 = 1;
 
 /// Number of a measurement whose name is not kept.
-const NAME_UNKNOWN: u32 = CUT - 1;
+const NAME_UNKNOWN: u32 = (1 << LEVEL_AT) - 1;
+/// The same in version 1.
+const NAME_UNKNOWN_FIRST: u32 = CUT - 1;
+/// The lowest of the two bits of the level.
+const LEVEL_AT: u32 = 28;
 /// Set in the number where queries hide the series.
 const HIDDEN: u32 = 1 << 31;
 /// Beside a leaf's name: files may cut a name of the series or its fields elsewhere.
@@ -157,6 +168,9 @@ pub struct UnitEntry {
     pub digest: Node,
     /// Number of leaves.
     pub leaves: u64,
+    /// How many of them are of a day.
+    #[serde(default)]
+    pub days: u64,
     /// Offset of the first frame.
     offset: u64,
     /// Number of frames.

@@ -3,16 +3,18 @@
 use super::frame::{HEADER, Header, Kind};
 use super::names::head;
 use super::{
-    CUT, Contents, HIDDEN, LEAF_BYTES, MAGIC, NAME_UNKNOWN, NamespaceEntry, UnitEntry, VERSION,
-    damaged, whole_hours,
+    CUT, Contents, HIDDEN, LEAF_BYTES, LEVEL_AT, MAGIC, NAME_UNKNOWN, NAME_UNKNOWN_FIRST,
+    NamespaceEntry, UnitEntry, VERSION, VERSION_FIRST, damaged, whole_hours,
 };
 use crate::digest::cell::{CANON_VERSION, SeriesHash};
+use crate::digest::grid::{Bucket, Level};
+use crate::digest::leaf::{Flags, Leaf};
 use crate::digest::node::Node;
-use crate::digest::set::{self, DigestSet, Flags, Leaf};
+use crate::digest::set::{self, DigestSet, FOLD_FROM};
 use crate::error::{Error, Result};
 use crate::plan::Namespace;
 use crate::spill;
-use crate::window::{HOUR, Window};
+use crate::window::{DAY, HOUR, Window};
 use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,7 @@ pub type EachLeaf<'a> = &'a mut dyn FnMut(&Leaf, Option<&Arc<[u8]>>) -> Result<(
 pub struct DigestFile {
     path: PathBuf,
     file: Mutex<File>,
+    version: u32,
     contents: Contents,
     /// Measurements by number.
     names: Vec<Arc<[u8]>>,
@@ -67,11 +70,13 @@ impl DigestFile {
         let length = file.metadata().map_err(failed)?.len();
         let inner = counted(file.try_clone().map_err(failed)?);
         let hasher = blake3::Hasher::new();
-        let mut pass = Pass { path, inner: &mut { inner }, hasher, offset: 0, length };
+        let inner = &mut { inner };
+        let mut pass = Pass { path, inner, hasher, offset: 0, length, version: VERSION };
         let contents = pass.run()?;
         let mut read = Self {
             path: path.to_owned(),
             file: Mutex::new(file),
+            version: pass.version,
             contents,
             names: Vec::new(),
             dictionary: Vec::new(),
@@ -123,14 +128,24 @@ impl DigestFile {
         units.iter().filter(move |unit| unit.window().intersect(window).is_some())
     }
 
-    /// Hands the leaves of a namespace on whose hours meet a window, each with its measurement where
+    /// The length of the buckets that a time is not to cut, because one may be known as a whole only: a
+    /// day where a unit that holds all of it has leaves of days, else an hour. Of all namespaces.
+    #[must_use]
+    pub fn grain(&self, time: i64) -> i64 {
+        let day = Bucket::holding(Level::Day, time).window();
+        let holds = |unit: &UnitEntry| unit.days > 0 && unit.window().intersect(day) == Some(day);
+        let mut units = self.contents.namespaces.iter().flat_map(|entry| &entry.units);
+        if units.any(holds) { DAY } else { HOUR }
+    }
+
+    /// Hands the leaves of a namespace on whose buckets meet a window, each with its measurement where
     /// that is known, unit after unit, within each sorted by place.
     ///
     /// # Errors
     /// Where the file cannot be read or contradicts itself, or `each` fails.
     pub fn leaves(&self, namespace: &Namespace, window: Window, each: EachLeaf<'_>) -> Result<()> {
         for unit in self.units(namespace, window) {
-            self.unit(unit, &mut |leaf, name| match hour(leaf).intersect(window) {
+            self.unit(unit, &mut |leaf, name| match leaf.bucket().window().intersect(window) {
                 Some(_) => each(leaf, name),
                 None => Ok(()),
             })?;
@@ -149,14 +164,15 @@ impl DigestFile {
         memory: usize,
         spill: &spill::Place,
     ) -> Result<DigestSet> {
-        let mut builder = set::Builder::new(memory, spill.clone());
+        let builder = set::Builder::new(memory, spill.clone());
+        let mut builder = builder.fold_days(window, FOLD_FROM);
         self.leaves(namespace, window, &mut |leaf, name| {
             builder.add_leaf(leaf, name.map(|name| &**name))
         })?;
         builder.finish()
     }
 
-    /// Number of cells of a namespace in a window; an hour that the window cuts counts as a whole.
+    /// Number of cells of a namespace in a window; a bucket that the window cuts counts as a whole.
     ///
     /// # Errors
     /// Where the file cannot be read.
@@ -172,26 +188,64 @@ impl DigestFile {
     /// The leaves of one unit.
     fn unit(&self, unit: &UnitEntry, each: EachLeaf<'_>) -> Result<()> {
         let wrong = || self.contradicts(&format!("the unit {}", unit.window()));
-        let (mut offset, mut total, mut leaves, mut last) = (unit.offset, Node::default(), 0, None);
+        let (mut offset, mut total, mut leaves) = (unit.offset, Node::default(), 0);
+        let (mut days, mut last) = (0, None::<Leaf>);
         for _ in 0..unit.frames {
             let (plain, end) = self.frame(Kind::Leaves, offset)?;
             offset = end;
             let (records, []) = plain.as_chunks::<LEAF_BYTES>() else { return Err(wrong()) };
             for record in records {
-                let (leaf, number) = decode(record);
-                let inside = hour(&leaf).intersect(unit.window()).is_some();
-                let name = usize::try_from(number).ok().and_then(|number| self.names.get(number));
-                let named = name.is_some() || number == NAME_UNKNOWN;
-                if last >= Some(leaf.place()) || !inside || !named {
+                let (leaf, number) = self.decode(record).ok_or_else(wrong)?;
+                let is_day = leaf.bucket().level() == Level::Day;
+                let window = leaf.bucket().window();
+                let inside = match window.intersect(unit.window()) {
+                    Some(part) => !is_day || part == window,
+                    None => false,
+                };
+                let name = number.and_then(|number| self.names.get(number));
+                let named = name.is_some() || number.is_none();
+                if last.is_some_and(|last| !last.is_before(&leaf)) || !inside || !named {
                     return Err(wrong());
                 }
-                last = Some(leaf.place());
+                last = Some(leaf);
                 total += leaf.node;
                 leaves += 1;
+                days += u64::from(is_day);
                 each(&leaf, name)?;
             }
         }
-        if (total, leaves) == (unit.digest, unit.leaves) { Ok(()) } else { Err(wrong()) }
+        let as_said = (total, leaves, days) == (unit.digest, unit.leaves, unit.days);
+        if as_said { Ok(()) } else { Err(wrong()) }
+    }
+
+    /// A leaf, and the number of its measurement where that is kept. `None` for what no writer makes.
+    fn decode(&self, record: &[u8; LEAF_BYTES]) -> Option<(Leaf, Option<usize>)> {
+        fn at<const N: usize>(record: &[u8; LEAF_BYTES], start: usize) -> [u8; N] {
+            let mut out = [0; N];
+            out.copy_from_slice(&record[start..start + N]);
+            out
+        }
+        let word = |start| u64::from_le_bytes(at(record, start));
+        let series = SeriesHash(u128::from_le_bytes(at(record, 0)));
+        let (keys, values) = ([word(24), word(32)], [word(40), word(48)]);
+        let node = Node { cells: word(16), keys, values };
+        let time = i32::from_le_bytes(at(record, 56));
+        let name = u32::from_le_bytes(at(record, 60));
+        let flags = Flags { hidden: name & HIDDEN != 0, cut: name & CUT != 0 };
+        let rest = name & !(HIDDEN | CUT);
+        let (bucket, number, unknown) = match self.version {
+            VERSION_FIRST => {
+                let bucket = Bucket::starting(Level::Hour, time.checked_mul(60)?)?;
+                (bucket, rest, NAME_UNKNOWN_FIRST)
+            }
+            _ => {
+                let level = Level::of(rest >> LEVEL_AT)?;
+                (Bucket::starting(level, time)?, rest & NAME_UNKNOWN, NAME_UNKNOWN)
+            }
+        };
+        let known = (number != unknown).then_some(number);
+        let number = known.map(usize::try_from).transpose().ok()?;
+        Some((Leaf::new((series, bucket), node, flags), number))
     }
 
     /// The raw keys of series, one each, where the dictionary has them. `wanted` is sorted.
@@ -333,28 +387,6 @@ impl DigestFile {
     }
 }
 
-/// The hour of a leaf, as a window.
-fn hour(leaf: &Leaf) -> Window {
-    let start = i64::from(leaf.hour()).saturating_mul(HOUR);
-    Window { start, end: start.saturating_add(HOUR) }
-}
-
-/// A leaf, and the number of its measurement.
-fn decode(record: &[u8; LEAF_BYTES]) -> (Leaf, u32) {
-    fn at<const N: usize>(record: &[u8; LEAF_BYTES], start: usize) -> [u8; N] {
-        let mut out = [0; N];
-        out.copy_from_slice(&record[start..start + N]);
-        out
-    }
-    let word = |start| u64::from_le_bytes(at(record, start));
-    let series = SeriesHash(u128::from_le_bytes(at(record, 0)));
-    let node = Node { cells: word(16), keys: [word(24), word(32)], values: [word(40), word(48)] };
-    let hour = i32::from_le_bytes(at(record, 56));
-    let name = u32::from_le_bytes(at(record, 60));
-    let flags = Flags { hidden: name & HIDDEN != 0, cut: name & CUT != 0 };
-    (Leaf::new(series, hour, node, flags), name & !(HIDDEN | CUT))
-}
-
 /// One way through the whole file, from its first byte to its last.
 struct Pass<'a> {
     path: &'a Path,
@@ -362,6 +394,7 @@ struct Pass<'a> {
     hasher: blake3::Hasher,
     offset: u64,
     length: u64,
+    version: u32,
 }
 
 impl Pass<'_> {
@@ -388,10 +421,11 @@ impl Pass<'_> {
             return Err(damaged(self.path, 0, "this is no digest file"));
         }
         let version = u32::from_le_bytes([head[16], head[17], head[18], head[19]]);
-        if version != VERSION {
+        self.version = version;
+        if !(VERSION_FIRST..=VERSION).contains(&version) {
             let reason = format!(
                 "byte 16: the digest file has format version {version}, and this gapless reads \
-                 version {VERSION}"
+                 versions {VERSION_FIRST} to {VERSION}"
             );
             return Err(Error::location(self.path.display(), reason)
                 .with_next("use the version of gapless that made it"));

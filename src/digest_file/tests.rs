@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::block::log::RowLog;
+use crate::digest::leaf::Leaf;
 use crate::digest::set::{Builder, HashRange};
 use crate::error::Result;
 use crate::line::key;
@@ -95,8 +96,6 @@ fn what_was_written_is_read_whatever_the_memory() {
     }
 }
 
-use crate::digest::set::Leaf;
-
 #[test]
 fn no_byte_can_be_flipped_cut_off_or_added_unnoticed() {
     let (_dir, path) = temporary();
@@ -176,14 +175,40 @@ fn a_file_of_another_version_is_refused_with_what_to_do() {
     let (_dir, path) = temporary();
     write(&path, 1, usize::MAX >> 1);
     let whole = fs::read(&path).unwrap();
-    for (at, words) in [(16, "format version 2"), (20, "can never be compared")] {
+    for (at, words) in [(16, "format version 9"), (20, "can never be compared")] {
         let mut bytes = whole.clone();
-        bytes[at] = 2;
+        bytes[at] = 9;
         fs::write(&path, &bytes).unwrap();
         let error = open(&path).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
         assert!(error.next_step().unwrap().contains("version of gapless"), "{error:?}");
     }
+}
+
+/// The file was made by the last gapless that wrote version 1, of the rows that [`write`] makes.
+#[test]
+fn a_file_of_the_first_version_holds_what_one_of_this_version_does() {
+    let (_dir, path) = temporary();
+    write(&path, 4, usize::MAX >> 1);
+    let first = include_bytes!("../../testdata/digest/version_1.digest");
+    assert_eq!(u32::from_le_bytes(first[16..20].try_into().unwrap()), VERSION_FIRST);
+    let before = path.with_extension("before");
+    fs::write(&before, first).unwrap();
+    let leaves = |path: &Path| {
+        let mut leaves = Vec::new();
+        let namespace = Namespace { database: "d".into(), retention_policy: "r".into() };
+        let mut each = |leaf: &Leaf, name: Option<&Arc<[u8]>>| {
+            leaves.push((*leaf, name.unwrap().to_vec()));
+            Ok(())
+        };
+        open(path).unwrap().leaves(&namespace, Window::ALL, &mut each).unwrap();
+        leaves
+    };
+    let sums = |path: &Path| leaves(path).into_iter().map(|(leaf, _)| leaf).collect::<Vec<_>>();
+    assert_eq!(sums(&before), sums(&path));
+    assert_eq!(sums(&path).len(), 12);
+    let of = |name: &[u8]| leaves(&before).iter().filter(|(_, one)| one == name).count();
+    assert_eq!([b"m0", b"m1", b"m2"].map(|name| of(name)), [6, 3, 3]);
 }
 
 #[test]

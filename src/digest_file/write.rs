@@ -2,12 +2,14 @@
 
 use super::frame::{FULL, HEADER, Kind, seal};
 use super::{
-    CUT, Contents, Dictionary, DictionaryFrame, HIDDEN, LEAF_BYTES, MAGIC, NAME_UNKNOWN, UnitEntry,
-    VERSION,
+    CUT, Contents, Dictionary, DictionaryFrame, HIDDEN, LEAF_BYTES, LEVEL_AT, MAGIC, NAME_UNKNOWN,
+    UnitEntry, VERSION,
 };
 use crate::digest::cell::{CANON_VERSION, SeriesHash};
+use crate::digest::grid::Level;
+use crate::digest::leaf::{Flags, Leaf};
 use crate::digest::node::Node;
-use crate::digest::set::{self, DigestSet, Flags, Leaf};
+use crate::digest::set::{self, DigestSet};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::window::Window;
@@ -73,8 +75,15 @@ impl Writer {
     ) -> Result<Option<UnitEntry>> {
         let Window { start, end } = window;
         let offset = self.offset;
-        let mut unit =
-            UnitEntry { start, end, digest: Node::default(), leaves: 0, offset, frames: 0 };
+        let mut unit = UnitEntry {
+            start,
+            end,
+            digest: Node::default(),
+            leaves: 0,
+            days: 0,
+            offset,
+            frames: 0,
+        };
         let mut plain = Vec::with_capacity(FULL);
         for range in set::ranges(set, &DigestSet::default(), memory) {
             for leaf in &*set.leaves(range)? {
@@ -83,6 +92,7 @@ impl Writer {
                 encode(leaf, name, &mut plain);
                 unit.digest += leaf.node;
                 unit.leaves += 1;
+                unit.days += u64::from(leaf.bucket().level() == Level::Day);
                 if plain.len() + LEAF_BYTES > FULL {
                     unit.frames += self.frame(Kind::Leaves, &mut plain)?;
                 }
@@ -221,6 +231,7 @@ fn encode(leaf: &Leaf, name: u32, out: &mut Vec<u8>) {
     }
     let Flags { hidden, cut } = leaf.flags();
     let name = name | if hidden { HIDDEN } else { 0 } | if cut { CUT } else { 0 };
-    out.extend_from_slice(&leaf.hour().to_le_bytes());
+    let name = name | leaf.bucket().level().code() << LEVEL_AT;
+    out.extend_from_slice(&leaf.bucket().minute().to_le_bytes());
     out.extend_from_slice(&name.to_le_bytes());
 }

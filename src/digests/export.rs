@@ -1,20 +1,20 @@
 //! The leaves of a digest file as JSON lines, with the names of their series.
 
 use crate::digest::cell::SeriesHash;
+use crate::digest::leaf::Leaf;
 use crate::digest::node::Node;
-use crate::digest::set::Leaf;
 use crate::digest_file::DigestFile;
 use crate::error::{Error, Result};
 use crate::plan::Namespace;
 use crate::series::Printable;
-use crate::window::{HOUR, Window};
+use crate::window::Window;
 use serde::Serialize;
 use std::io::Write;
 
 /// Leaves whose series are looked up together.
 const TOGETHER: usize = 16_384;
 
-/// One series and hour.
+/// One series and bucket of time.
 #[derive(Serialize)]
 struct Line<'a> {
     database: &'a str,
@@ -23,13 +23,15 @@ struct Line<'a> {
     series: Option<String>,
     /// Hash of the series, 32 hexadecimal digits.
     hash: String,
-    /// First nanosecond of the hour.
+    /// First nanosecond of the bucket.
     start: i64,
+    /// First nanosecond after it.
+    end: i64,
     #[serde(flatten)]
     node: Node,
 }
 
-/// Writes a line for each series and hour of the namespaces in the window; returns their number.
+/// Writes a line for each series and bucket of the namespaces in the window; returns their number.
 ///
 /// # Errors
 /// Where the file cannot be read or `out` not be written.
@@ -70,12 +72,14 @@ fn lines(
     for leaf in leaves {
         let found = keys.binary_search_by_key(&leaf.series, |(hash, _)| *hash).ok();
         let series = found.map(|at| Printable(&keys[at].1).to_string());
+        let Window { start, end } = leaf.bucket().window();
         let line = Line {
             database: &namespace.database,
             retention_policy: &namespace.retention_policy,
             series,
             hash: format!("{:032x}", leaf.series.0),
-            start: i64::from(leaf.hour()).saturating_mul(HOUR),
+            start,
+            end,
             node: leaf.node,
         };
         serde_json::to_writer(&mut *out, &line).map_err(|error| unwritten(error.into()))?;

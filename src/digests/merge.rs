@@ -2,7 +2,7 @@
 
 use super::save::{Options, Saved};
 use crate::archive::Span;
-use crate::digest::set::Builder;
+use crate::digest::set::{Builder, FOLD_FROM};
 use crate::digest_file::{Contents, DigestFile, NamespaceEntry, UnitEntry, Writer, whole_hours};
 use crate::error::{Error, Result};
 use crate::plan::Namespace;
@@ -96,14 +96,15 @@ fn units(
     };
     let mut units = Vec::new();
     for group in pieces.chunk_by(shares) {
-        let mut set = Builder::new(options.leaves(), options.spill.clone());
+        let (Some((first, _)), Some((last, _))) = (group.first(), group.last()) else { continue };
+        let window = Window { start: first.start, end: last.end };
+        let set = Builder::new(options.leaves(), options.spill.clone());
+        let mut set = set.fold_days(window, FOLD_FROM);
         for (window, file) in group {
             file.leaves(namespace, *window, &mut |leaf, name| {
                 set.add_leaf(leaf, name.map(|name| &**name))
             })?;
         }
-        let (Some((first, _)), Some((last, _))) = (group.first(), group.last()) else { continue };
-        let window = Window { start: first.start, end: last.end };
         units.extend(writer.unit(window, &set.finish()?, options.leaves())?);
     }
     Ok(units)

@@ -1,6 +1,6 @@
 //! Digests a source into a digest file: unit after unit, several at once.
 
-use crate::digest::set::Builder;
+use crate::digest::set::{Builder, FOLD_FROM};
 use crate::digest_file::{Contents, Dictionary, NamespaceEntry, UnitEntry, Writer};
 use crate::error::Result;
 use crate::pipeline::{self, Progress, Stage};
@@ -109,7 +109,8 @@ fn digest(
     dictionary: &Mutex<Dictionary>,
     progress: &dyn Progress,
 ) -> Result<crate::digest::set::DigestSet> {
-    let mut set = Builder::new(options.leaves(), options.spill.clone());
+    let set = Builder::new(options.leaves(), options.spill.clone());
+    let mut set = set.fold_days(scope.window, FOLD_FROM);
     for_each_block(source, &source.plan(scope)?, |block| {
         set.add_block(block, |series| options.filter.admits(series))?;
         progress.done(Stage::Verify, block.cells(), 0);

@@ -1,4 +1,4 @@
-//! Settles by a digest file as the older state: it holds no value, but the sum of every series and hour.
+//! Settles by a digest file as the older state: it holds no value, but the sum of every series and bucket of time.
 //!
 //! ```text
 //! the source holds what was digested       nobody changed it there: what the destination changed is kept
@@ -6,25 +6,25 @@
 //! neither does                             both changed, or nobody knows: left
 //! ```
 //!
-//! All cells of a series and hour share the answer. An hour that the digest was cut in is compared as far as
+//! All cells of a series and bucket share the answer. A bucket that the digest was cut in is compared as far as
 //! it was digested; of a time that it does not cover, nothing is known, and that is refused.
 
 use super::Difference;
 use crate::block::Block;
 use crate::compare::partitions_of;
 use crate::digest::cell::{SeriesHash, SeriesHasher};
+use crate::digest::grid::{Bucket, Level};
 use crate::digest::node::Node;
-use crate::digest::set::hour_of;
 use crate::digest_file::DigestFile;
 use crate::error::{Error, Result};
 use crate::plan::{Filter, Namespace, Wanted};
 use crate::series::holds_separator;
 use crate::source::{Source, for_each_block};
-use crate::window::{HOUR, Window, format_time};
+use crate::window::{Window, format_time};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Who changed a series and hour since it was digested.
+/// Who changed a series and bucket since it was digested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Changed {
@@ -36,13 +36,16 @@ pub enum Changed {
     AtBoth,
 }
 
-/// A series, and the part of an hour that was digested.
+/// A series, and the part of a bucket that was digested.
 type Leaf = (SeriesHash, Window);
 
 /// Leaves of one namespace of a side, and what they hold.
 type Nodes = HashMap<Leaf, Node>;
 
-/// Notes of every difference who changed its series and hour since they were digested; `name` gives its
+/// Stretches of time of a series, by their starts; none has anything in common with another.
+type Stretches = BTreeMap<i64, Window>;
+
+/// Notes of every difference who changed its series and bucket since they were digested; `name` gives its
 /// namespace in the digest.
 ///
 /// # Errors
@@ -57,8 +60,10 @@ pub fn note(
     for one in differences.iter() {
         places.push(place(one, base, &name)?);
     }
+    let then = digested(base, &places)?;
+    let places: Vec<(Namespace, Leaf)> =
+        places.into_iter().map(|place| place.leaf(&then)).collect();
     let each = || differences.iter().zip(&places);
-    let then = digested(base, places.iter())?;
     let ours = each().map(|(one, (_, leaf))| (&one.cell.namespace, one, *leaf));
     let ours = held(source, ours)?;
     let theirs = each().map(|(one, (_, leaf))| (&one.destination, one, *leaf));
@@ -67,7 +72,7 @@ pub fn note(
         let node = |nodes: &BTreeMap<Namespace, Nodes>, namespace: &Namespace| {
             nodes.get(namespace).and_then(|nodes| nodes.get(leaf)).copied().unwrap_or_default()
         };
-        let then = node(&then, namespace);
+        let then = then.get(namespace).and_then(|held| held.node(*leaf)).unwrap_or_default();
         let as_source = node(&ours, &one.cell.namespace) == then;
         let as_destination = node(&theirs, &one.destination) == then;
         one.changed = Some(match (as_source, as_destination) {
@@ -82,21 +87,37 @@ pub fn note(
     Ok(())
 }
 
-/// Where the digest holds the sum that a difference is part of.
+/// A difference, and the times about it that were digested.
+struct Place {
+    namespace: Namespace,
+    series: SeriesHash,
+    time: i64,
+    covered: Window,
+}
+
+impl Place {
+    /// The leaf that it is part of: the part of its bucket that was digested. Where the digest holds nothing
+    /// about it, nothing was in the minute, however long the buckets beside it are.
+    fn leaf(self, then: &BTreeMap<Namespace, Held>) -> (Namespace, Leaf) {
+        let held = then.get(&self.namespace).and_then(|held| held.of(self.series, self.time));
+        let bucket = held.map_or(Bucket::holding(Level::Minute, self.time), |(bucket, _)| bucket);
+        let part = bucket.window().intersect(self.covered).unwrap_or(self.covered);
+        (self.namespace, (self.series, part))
+    }
+}
+
+/// Where a difference is, and which of it was digested.
 fn place(
     one: &Difference,
     base: &DigestFile,
     name: &impl Fn(&Difference) -> Option<Namespace>,
-) -> Result<(Namespace, Leaf)> {
+) -> Result<Place> {
     let time = one.cell.time;
     let namespace = name(one).unwrap_or_else(|| one.cell.namespace.clone());
-    let start = hour_of(time).saturating_mul(HOUR);
-    let hour = Window { start, end: start.saturating_add(HOUR) };
-    let covered = base.coverage(&namespace);
-    let part = covered.iter().find(|window| window.contains(time));
-    let Some(part) = part.and_then(|part| part.intersect(hour)) else {
+    let known = base.coverage(&namespace);
+    let Some(covered) = known.iter().find(|window| window.contains(time)).copied() else {
         let reason = format!("it was not digested of {namespace} at {}", format_time(time));
-        let next = match (covered.first(), covered.last()) {
+        let next = match (known.first(), known.last()) {
             (Some(first), Some(last)) => format!(
                 "repair what it covers alone: --start {} --end {}",
                 format_time(first.start),
@@ -106,31 +127,66 @@ fn place(
         };
         return Err(Error::location(base.path().display(), reason).with_next(next));
     };
-    Ok((namespace, (SeriesHasher::new(&one.cell.series).series(), part)))
+    let series = SeriesHasher::new(&one.cell.series).series();
+    Ok(Place { namespace, series, time, covered })
 }
 
-/// What the digest holds of some leaves.
-fn digested<'p>(
-    base: &DigestFile,
-    places: impl Iterator<Item = &'p (Namespace, Leaf)>,
-) -> Result<BTreeMap<Namespace, Nodes>> {
-    let mut all: BTreeMap<Namespace, HashMap<(SeriesHash, i64), Leaf>> = BTreeMap::new();
-    for (namespace, leaf) in places {
-        let place = (leaf.0, hour_of(leaf.1.start));
-        all.entry(namespace.clone()).or_default().insert(place, *leaf);
+/// What a digest holds of some series of a namespace, sorted; no bucket has anything in common with another.
+#[derive(Default)]
+struct Held(HashMap<SeriesHash, Vec<(Bucket, Node)>>);
+
+impl Held {
+    /// Adds up what lies in one bucket: merged digests may hold it in parts.
+    fn merge(&mut self) {
+        for leaves in self.0.values_mut() {
+            leaves.sort_unstable_by_key(|(bucket, _)| *bucket);
+            leaves.dedup_by(|later, kept| {
+                let is_part = kept.0.holds(later.0);
+                if is_part {
+                    kept.1 += later.1;
+                }
+                is_part
+            });
+        }
+    }
+
+    fn of(&self, series: SeriesHash, time: i64) -> Option<(Bucket, Node)> {
+        let leaves = self.0.get(&series)?;
+        let behind = leaves.partition_point(|(bucket, _)| bucket.window().start <= time);
+        let leaf = *leaves.get(behind.checked_sub(1)?)?;
+        leaf.0.window().contains(time).then_some(leaf)
+    }
+
+    fn node(&self, (series, part): Leaf) -> Option<Node> {
+        self.of(series, part.start).map(|(_, node)| node)
+    }
+}
+
+/// What the digest holds about some differences.
+fn digested(base: &DigestFile, places: &[Place]) -> Result<BTreeMap<Namespace, Held>> {
+    let mut all: BTreeMap<&Namespace, HashMap<SeriesHash, BTreeSet<i64>>> = BTreeMap::new();
+    for place in places {
+        let times = all.entry(&place.namespace).or_default().entry(place.series).or_default();
+        times.insert(place.time);
     }
     let mut found = BTreeMap::new();
     for (namespace, wanted) in all {
-        let mut nodes = Nodes::new();
-        let start = wanted.values().map(|leaf| leaf.1.start).min().unwrap_or_default();
-        let end = wanted.values().map(|leaf| leaf.1.end).max().unwrap_or(start);
-        base.leaves(&namespace, Window { start, end }, &mut |leaf, _| {
-            if let Some(place) = wanted.get(&leaf.place()) {
-                *nodes.entry(*place).or_default() += leaf.node;
+        let mut held = Held::default();
+        let start = wanted.values().filter_map(BTreeSet::first).min().copied().unwrap_or_default();
+        let last = wanted.values().filter_map(BTreeSet::last).max().copied().unwrap_or(start);
+        // Of merged digests one may hold an hour of a day that another holds as a whole.
+        let day = |time| Bucket::holding(Level::Day, time).window();
+        let window = Window { start: day(start).start, end: day(last).end };
+        base.leaves(namespace, window, &mut |leaf, _| {
+            let Some(times) = wanted.get(&leaf.series) else { return Ok(()) };
+            let Window { start, end } = leaf.bucket().within(Level::Day).window();
+            if times.range(start..end).next().is_some() {
+                held.0.entry(leaf.series).or_default().push((leaf.bucket(), leaf.node));
             }
             Ok(())
         })?;
-        found.insert(namespace, nodes);
+        held.merge();
+        found.insert(namespace.clone(), held);
     }
     Ok(found)
 }
@@ -140,23 +196,22 @@ fn held<'d>(
     side: &dyn Source,
     leaves: impl Iterator<Item = (&'d Namespace, &'d Difference, Leaf)>,
 ) -> Result<BTreeMap<Namespace, Nodes>> {
-    type Parts = (BTreeSet<SeriesHash>, BTreeMap<i64, Window>);
+    type Parts = HashMap<SeriesHash, Stretches>;
     let mut wanted: BTreeMap<(&Namespace, &[u8]), Parts> = BTreeMap::new();
     for (namespace, one, (series, part)) in leaves {
         let parts = wanted.entry((namespace, one.cell.series.measurement())).or_default();
-        parts.0.insert(series);
-        parts.1.insert(hour_of(part.start), part);
+        parts.entry(series).or_default().insert(part.start, part);
     }
     let mut found: BTreeMap<Namespace, Nodes> = BTreeMap::new();
-    for ((namespace, measurement), (series, parts)) in wanted {
-        let series: Wanted = Arc::new(series);
+    for ((namespace, measurement), parts) in wanted {
+        let series: Wanted = Arc::new(parts.keys().copied().collect());
         let nodes = found.entry(namespace.clone()).or_default();
-        for window in joined(parts.values()) {
+        for window in joined(parts.values().flat_map(BTreeMap::values)) {
             let (only, filter) = (Some(&series), Filter::default());
             let partitions =
                 partitions_of(side, Some(measurement), only, namespace, window, &filter)?;
             for_each_block(side, &partitions, |block| {
-                add(block, &series, &parts, nodes);
+                add(block, &parts, window, nodes);
                 Ok(())
             })?;
         }
@@ -164,21 +219,22 @@ fn held<'d>(
     Ok(found)
 }
 
-/// Adds what a block holds of some series in parts of hours.
-fn add(block: &Block, series: &Wanted, parts: &BTreeMap<i64, Window>, nodes: &mut Nodes) {
+/// Adds what a block holds of some series in their parts of a window.
+fn add(block: &Block, wanted: &HashMap<SeriesHash, Stretches>, window: Window, nodes: &mut Nodes) {
     for (one, rows) in block.runs() {
         let mut hasher = SeriesHasher::new(one);
         let hash = hasher.series();
-        if !series.contains(&hash) {
-            continue;
-        }
+        let Some(parts) = wanted.get(&hash) else { continue };
+        let part_at = |time: i64| {
+            let (_, part) = parts.range(..=time).next_back()?;
+            (part.contains(time) && window.contains(time)).then_some(*part)
+        };
         for column in block.columns() {
             let hasher = hasher.field(&column.field, column.field_type());
             for row in rows.clone() {
                 let time = block.times()[row];
-                let part = parts.get(&hour_of(time)).filter(|part| part.contains(time));
-                if let (Some(part), Some(value)) = (part, column.get(row)) {
-                    let node = nodes.entry((hash, *part)).or_default();
+                if let (Some(part), Some(value)) = (part_at(time), column.get(row)) {
+                    let node = nodes.entry((hash, part)).or_default();
                     node.add(hasher.key(time), hasher.value(time, value));
                 }
             }
@@ -186,13 +242,15 @@ fn add(block: &Block, series: &Wanted, parts: &BTreeMap<i64, Window>, nodes: &mu
     }
 }
 
-/// Windows of which those that follow each other are one.
+/// Windows in order of which those that meet or follow each other are one.
 fn joined<'w>(parts: impl Iterator<Item = &'w Window>) -> Vec<Window> {
+    let mut parts: Vec<Window> = parts.copied().collect();
+    parts.sort_unstable();
     let mut windows: Vec<Window> = Vec::new();
     for part in parts {
         match windows.last_mut() {
-            Some(last) if last.end == part.start => last.end = part.end,
-            _ => windows.push(*part),
+            Some(last) if part.start <= last.end => last.end = last.end.max(part.end),
+            _ => windows.push(part),
         }
     }
     windows

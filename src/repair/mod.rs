@@ -26,7 +26,6 @@ use self::leaves::Changed;
 use crate::compare::{CellFinding, Class, OwnedValue, PlaceFinding, Unit};
 use crate::conflicts::Conflict;
 use crate::digest::cell::{SeriesHash, SeriesHasher};
-use crate::digest::set::hour_of;
 use crate::error::Result;
 use crate::plan::Namespace;
 use crate::source::Source;
@@ -149,16 +148,21 @@ pub fn differences(
     places: &[PlaceFinding],
     units: &[Unit],
 ) -> Vec<Difference> {
-    let mut settled: HashMap<(&Namespace, SeriesHash, i64), Vec<&PlaceFinding>> = HashMap::new();
+    // The windows of a series, by their starts: none has anything in common with another.
+    let mut settled: HashMap<(&Namespace, SeriesHash), BTreeMap<i64, &PlaceFinding>> =
+        HashMap::new();
     for place in places {
-        let key = (&place.namespace, place.hash, hour_of(place.window.start));
-        settled.entry(key).or_default().push(place);
+        let windows = settled.entry((&place.namespace, place.hash)).or_default();
+        windows.insert(place.window.start, place);
     }
     let named: HashMap<&Namespace, &Unit> = units.iter().map(|unit| (&unit.source, unit)).collect();
     let difference = |cell: CellFinding| {
         let hash = SeriesHasher::new(&cell.series).series();
-        let places = settled.get(&(&cell.namespace, hash, hour_of(cell.time)))?;
-        let place = places.iter().find(|place| place.window.contains(cell.time))?;
+        let windows = settled.get(&(&cell.namespace, hash))?;
+        let (_, place) = windows.range(..=cell.time).next_back()?;
+        if !place.window.contains(cell.time) {
+            return None;
+        }
         let unit = named.get(&cell.namespace)?;
         Some(Difference {
             destination: unit.destination.clone(),

@@ -3,13 +3,13 @@
 use super::Digest;
 use super::text::{figure, left_out};
 use crate::digest::cell::SeriesHash;
+use crate::digest::leaf::Leaf;
 use crate::digest::node::Node;
-use crate::digest::set::Leaf;
 use crate::digest_file::{DigestFile, NamespaceEntry, Origin};
 use crate::error::Result;
 use crate::plan::Held;
 use crate::series::Printable;
-use crate::window::{HOUR, Window, format_time};
+use crate::window::{Window, format_time};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Display, Formatter};
@@ -83,11 +83,11 @@ pub struct Counts {
     pub series: u64,
     /// False where there may be more series than that.
     pub series_exact: bool,
-    /// Series and hours that have cells.
-    pub hours: u64,
-    /// First nanosecond of the first hour with cells; null where there is none.
+    /// Digests that are kept: of a series and hour, of a day where it is sparse, a minute where dense.
+    pub leaves: u64,
+    /// First nanosecond of the first that has cells; null where there is none.
     pub first: Option<i64>,
-    /// First nanosecond after the last hour with cells.
+    /// First nanosecond after the last that has cells.
     pub last: Option<i64>,
     /// Digest, with the number of cells.
     pub digest: Digest,
@@ -172,7 +172,7 @@ struct Gathered {
     series: HashSet<SeriesHash, foldhash::fast::RandomState>,
     /// There may be more series than those.
     more: bool,
-    hours: u64,
+    leaves: u64,
     first: Option<i64>,
     last: Option<i64>,
     node: Node,
@@ -185,11 +185,10 @@ impl Gathered {
         } else if !self.more {
             self.more = !self.series.contains(&leaf.series);
         }
-        let start = i64::from(leaf.hour()).saturating_mul(HOUR);
-        let end = start.saturating_add(HOUR);
+        let Window { start, end } = leaf.bucket().window();
         self.first = Some(self.first.map_or(start, |first| first.min(start)));
         self.last = self.last.max(Some(end));
-        self.hours += 1;
+        self.leaves += 1;
         self.node += leaf.node;
     }
 
@@ -197,7 +196,7 @@ impl Gathered {
         Counts {
             series: self.series.len() as u64,
             series_exact: !self.more,
-            hours: self.hours,
+            leaves: self.leaves,
             first: self.first,
             last: self.last,
             digest: Digest::of(self.node),
@@ -254,14 +253,14 @@ impl Display for Described {
 }
 
 fn line(name: &str, counts: &Counts) -> String {
-    let Counts { series, series_exact, hours, first, last, digest } = counts;
+    let Counts { series, series_exact, leaves, first, last, digest } = counts;
     let at_least = if *series_exact { "" } else { "at least " };
     let time = |time: &Option<i64>| time.map_or("-".to_owned(), format_time);
     format!(
-        "{name}   series {at_least}{}   cells {}   series and hours {}   {} to {}   digest {}",
+        "{name}   series {at_least}{}   cells {}   leaves {}   {} to {}   digest {}",
         figure(*series),
         figure(digest.node.cells),
-        figure(*hours),
+        figure(*leaves),
         time(first),
         time(last),
         digest.digest

@@ -321,15 +321,16 @@ impl GapWindow {
     }
 }
 
-/// Hours that differ where a digest file stands for a side, of which no cell is shown; joined where they
-/// follow each other.
+/// Hours, days and minutes that differ where a digest file stands for a side, of which no cell is shown;
+/// joined where they follow each other or meet.
 fn by_hours(outcome: &verify::Outcome) -> Vec<GapWindow> {
     let mut hours: BTreeMap<(&Namespace, i64), (i64, Bucket, u64)> = BTreeMap::new();
+    let empty = || (i64::MIN, Bucket::default(), 0);
     for place in &outcome.places {
         let counts = place.counts;
         if counts.missing_in_destination + counts.changed() + counts.unresolved > 0 {
-            let hour = hours.entry((&place.namespace, place.window.start)).or_default();
-            hour.0 = place.window.end;
+            let hour = hours.entry((&place.namespace, place.window.start)).or_insert_with(empty);
+            hour.0 = hour.0.max(place.window.end);
             hour.1.missing += counts.missing_in_destination;
             hour.1.changed += counts.changed();
             hour.2 += counts.unresolved;
@@ -340,9 +341,9 @@ fn by_hours(outcome: &verify::Outcome) -> Vec<GapWindow> {
         let here = (&*namespace.database, &*namespace.retention_policy);
         match windows.last_mut() {
             Some(last)
-                if last.end == start && (&*last.database, &*last.retention_policy) == here =>
+                if last.end >= start && (&*last.database, &*last.retention_policy) == here =>
             {
-                last.end = end;
+                last.end = last.end.max(end);
                 last.missing += cells.missing;
                 last.changed += cells.changed;
                 last.unresolved += unresolved;

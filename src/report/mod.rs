@@ -242,7 +242,7 @@ pub struct Digest {
     pub node: Node,
 }
 
-/// A series and hour in which the sides differ.
+/// A series and bucket of time in which the sides differ.
 #[derive(Debug, Serialize)]
 pub struct Place {
     /// Database, as the source names it.

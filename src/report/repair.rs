@@ -4,6 +4,7 @@ use super::text::figure;
 use super::{Report, Verdict, cells, next, print_value};
 use crate::compare::{Class, Counts, OwnedValue};
 use crate::copy::Sent;
+use crate::digest::grid::{Bucket, Level};
 use crate::repair::leaves::Changed;
 use crate::repair::{Action, Difference};
 use crate::series::Printable;
@@ -145,7 +146,7 @@ fn to_send(differences: &[Difference], bytes: u64) -> ToSend {
         let (key, time) = ((&one.destination, one.cell.series.key()), one.cell.time);
         to_send.cells += 1;
         series.insert(key);
-        windows.insert((key, crate::digest::set::hour_of(time)));
+        windows.insert((key, Bucket::holding(Level::Hour, time)));
         to_send.start = Some(to_send.start.map_or(time, |start| start.min(time)));
         to_send.end = to_send.end.max(Some(time.saturating_add(1)));
     }

@@ -115,7 +115,7 @@ impl Report {
         if self.read_again.places > 0 {
             writeln!(
                 f,
-                "  read again {} places of a series and hour   cells read for that {}",
+                "  read again {} places of a series and time   cells read for that {}",
                 figure(self.read_again.places),
                 figure(self.read_again.cells)
             )?;

@@ -76,8 +76,8 @@ impl Comparison {
         let mut pairs = std::mem::take(&mut self.pairs);
         let clocks = self.clocks();
         let kept_from = |pair: &Pair| kept_from(&self.held, pair, clocks, Duration::ZERO);
-        self.job.leave_out_expired(&mut pairs, kept_from, progress)?;
         let reader = &*self.destination.source;
+        self.job.leave_out_expired(&mut pairs, kept_from, Some(reader), progress)?;
         self.pairs = self.job.cover(pairs, reader);
         self.units =
             self.job.units(&self.pairs, Some(reader), |pair| Ok(grid(&self.held, pair)))?;

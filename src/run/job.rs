@@ -283,10 +283,13 @@ impl Job {
         &mut self,
         pairs: &mut [Pair],
         floor: impl Fn(&Pair) -> Option<i64>,
+        destination: Option<&dyn Source>,
         progress: &Meter,
     ) -> Result<()> {
         for pair in pairs.iter_mut().filter(|pair| !pair.source_lacks) {
-            let Some(floor) = floor(pair).map(|floor| self.floor(floor)) else { continue };
+            let Some(floor) = floor(pair).map(|floor| self.floor(floor, destination)) else {
+                continue;
+            };
             let below = Window { start: Window::ALL.start, end: floor };
             let Some(below) = below.intersect(pair.window) else { continue };
             let (source, namespace) = (&*self.side.source, &pair.source.namespace);

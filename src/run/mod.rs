@@ -189,7 +189,7 @@ fn copy_recorded(
     side::refuse_same_place(source, target, &pairs)?;
     let kept_from =
         |pair: &Pair| floor(units::settings_of(&held, &pair.destination), destination.clock());
-    job.leave_out_expired(&mut pairs, kept_from, progress)?;
+    job.leave_out_expired(&mut pairs, kept_from, None, progress)?;
     let units = job.units(&pairs, destination.reader(), |pair| {
         Ok(if destination.is_server() { grid(&held, pair) } else { Grid { duration: DAY } })
     })?;

@@ -95,7 +95,7 @@ fn repaired(
     side::refuse_same_place(source, target, &pairs)?;
     let clocks = (job.side.clock, there.clock);
     let kept_from = |pair: &Pair, later: Duration| kept_from(&held, pair, clocks, later);
-    job.leave_out_expired(&mut pairs, |pair| kept_from(pair, Duration::ZERO), progress)?;
+    job.leave_out_expired(&mut pairs, |pair| kept_from(pair, Duration::ZERO), None, progress)?;
     let units = job.units(&pairs, Some(&*there.source), |pair| Ok(grid(&held, pair)))?;
     let floor = |unit: &Unit| {
         let pair = pairs.iter().find(|pair| pair.destination == unit.destination)?;

@@ -1,5 +1,6 @@
 //! What a command has to heed where a digest file stands for one of its sides: the filter, the times
-//! and the namespaces that the digests were made of, and hours, which are never cut. And of an archive
+//! and the namespaces that the digests were made of, and the hours
+//! and days that they know as a whole only. And of an archive
 //! that was made of some series: that it says nothing of others.
 
 use super::job::Job;
@@ -9,8 +10,8 @@ use crate::http::Role;
 use crate::location::Location;
 use crate::plan::FilterEntry;
 use crate::source::Source;
-use crate::units::{self, Pair};
-use crate::window::{HOUR, Window, format_time};
+use crate::units::{self, Pair, last_whole, next_whole};
+use crate::window::{DAY, HOUR, Window, format_time};
 
 /// Refuses a digest file where rows are needed.
 pub(super) fn refuse(location: &Location) -> Result<()> {
@@ -97,16 +98,17 @@ impl Job {
         self.not_covered.extend(remarks.map(|remark| format!("{remark} (the {role}'s digest)")));
     }
 
-    /// Leaves out the hours that the window cuts, or refuses where they were asked for.
+    /// Leaves out the hours and days that the window cuts, or refuses where they were asked for.
     pub(super) fn by_whole_hours(&mut self, destination: Option<&dyn Source>) -> Result<()> {
         if !self.whole_hours || self.window.is_empty() {
             return Ok(());
         }
+        let sides = || [Some(&*self.side.source), destination].into_iter().flatten();
+        let grain = |time: i64| grain(sides(), time);
         let cuts = |time: i64| {
             let ends = |window: Window| [window.start, window.end].contains(&time);
-            let mut sides = [Some(&*self.side.source), destination].into_iter().flatten();
-            let free = sides.all(|side| side.digest_file().is_none() || ends(side.coverage()));
-            time.rem_euclid(HOUR) != 0 && !free && !ends(Window::ALL)
+            let free = sides().all(|side| side.digest_file().is_none() || ends(side.coverage()));
+            time.rem_euclid(grain(time)) != 0 && !free && !ends(Window::ALL)
         };
         let Window { start, end } = self.window;
         let (cuts_start, cuts_end) = (cuts(start), cuts(end));
@@ -115,25 +117,29 @@ impl Job {
             (self.settings.end_given && end == self.settings.window.end, cuts_end, end),
         ] {
             if given && cut {
-                let hour = format_time(time.div_euclid(HOUR).saturating_mul(HOUR));
+                let (an, of, full) = match grain(time) {
+                    DAY => ("a day", " for series with few cells", "day"),
+                    _ => ("an hour", "", "hour"),
+                };
+                let whole = format_time(last_whole(time, grain(time)));
                 let time = format_time(time);
                 return Err(Error::usage(format!(
-                    "{time} cuts an hour, which a digest file knows only as a whole: name a full \
-                     hour, such as {hour}"
+                    "{time} cuts {an}, which a digest file knows only as a whole{of}: name a full \
+                     {full}, such as {whole}"
                 )));
             }
         }
-        let first = if cuts_start { self.floor(start) } else { start };
-        let last = if cuts_end { end.div_euclid(HOUR).saturating_mul(HOUR) } else { end };
+        let first = if cuts_start { next_whole(start, grain(start)) } else { start };
+        let last = if cuts_end { last_whole(end, grain(end)) } else { end };
         let whole = Window { start: first, end: last.max(first) };
-        self.narrow(whole, "what lies outside of whole hours");
+        self.narrow(whole, "what lies outside of whole hours and days");
         Ok(())
     }
 
-    /// A time before which nothing is compared: a full hour, where hours are not to be cut.
-    pub(super) fn floor(&self, time: i64) -> i64 {
-        let rest = time.rem_euclid(HOUR);
-        if self.whole_hours && rest != 0 { time.saturating_add(HOUR - rest) } else { time }
+    /// A time before which nothing is compared: a full hour or day, where these are not to be cut.
+    pub(super) fn floor(&self, time: i64, destination: Option<&dyn Source>) -> i64 {
+        let sides = [Some(&*self.side.source), destination].into_iter().flatten();
+        if self.whole_hours { next_whole(time, grain(sides, time)) } else { time }
     }
 
     /// Cuts the pairs to the times that digest files can speak of, and says what that leaves out.
@@ -152,6 +158,11 @@ impl Job {
         };
         self.settings.namespace.is_empty() && every(&*self.side.source) && every(destination)
     }
+}
+
+/// The length of the buckets that are not to be cut at a time.
+fn grain<'a>(sides: impl Iterator<Item = &'a dyn Source>, time: i64) -> i64 {
+    sides.filter_map(|side| side.digest_file()).map(|file| file.grain(time)).max().unwrap_or(HOUR)
 }
 
 fn other_filter(name: &str, made: &FilterEntry, asked: &FilterEntry) -> Error {
