@@ -23,6 +23,10 @@ use std::sync::Arc;
 /// Cells that are held at once while places are read again.
 const CELLS_HELD_MAX: u64 = 500_000;
 
+/// Places up to which each is read again with nothing beside it. Of more, some that agree are read, too, so
+/// that a server is not asked as often as there are places.
+pub(super) const FEW: usize = 1_000;
+
 /// Differences of one measurement that are read again together.
 pub(super) struct Group {
     /// Unescaped; where it is unknown, all are read.
@@ -42,6 +46,7 @@ struct Difference {
 pub(super) fn groups(differences: Vec<BothSides>, sides: Sides<'_>) -> Vec<Group> {
     // A dense series is not to be read for a day because a sparse one differs in that.
     type Kind = (Option<Arc<[u8]>>, Level);
+    let few = differences.len() <= FEW;
     let mut by_kind: BTreeMap<Kind, Vec<Difference>> = BTreeMap::new();
     for both in differences {
         let kind = (measurement_of(&both, sides), both.place.1.level());
@@ -62,7 +67,8 @@ pub(super) fn groups(differences: Vec<BothSides>, sides: Sides<'_>) -> Vec<Group
                 // A bucket that no difference lies in ends a group: it need not be read.
                 Some(group)
                     if held.saturating_add(cells) <= CELLS_HELD_MAX
-                        && window.start <= group.window.end =>
+                        && window.start <= group.window.end
+                        && (!few || group.would_be_filled_by(&place, window)) =>
                 {
                     group.window.end = window.end;
                     group.places.push(place);
@@ -83,6 +89,12 @@ impl Group {
     /// The places.
     pub(super) fn places(&self) -> impl Iterator<Item = Place> + '_ {
         self.places.iter().map(|difference| difference.place)
+    }
+
+    /// True where all series of the group differ in all its buckets still if one place more is in it.
+    fn would_be_filled_by(&self, place: &Difference, window: Window) -> bool {
+        let series = place.place.0;
+        window == self.window || self.places.iter().all(|one| one.place.0 == series)
     }
 
     /// The window in pieces that each hold about as many cells as may be held at once: a single

@@ -9,7 +9,7 @@
 //!
 //! A side that cannot be read is an error of the whole comparison: no place is dropped.
 
-use super::drill::partitions_of;
+use super::drill::{FEW, partitions_of};
 use super::{Digest, Findings, Options, Sides, Unit, compare_range, measurement_of};
 use crate::digest::grid::{Bucket, Level, Place, Places};
 use crate::digest::leaf::{Flags, Leaf};
@@ -239,10 +239,13 @@ struct Stretches {
 
 fn stretches(pending: &[Pending]) -> impl Iterator<Item = Stretches> {
     // By level: a dense series is not to be read for a day because a sparse one differs in that.
-    type Kind = (Option<Arc<[u8]>>, Level);
+    // And of few places each bucket by itself, with the series that differ in that.
+    type Kind = (Option<Arc<[u8]>>, Level, Option<Bucket>);
+    let few = pending.len() <= FEW;
     let mut kinds: BTreeMap<Kind, Vec<Place>> = BTreeMap::new();
     for one in pending {
-        let kind = (one.measurement.clone(), one.place.1.level());
+        let bucket = one.place.1;
+        let kind = (one.measurement.clone(), bucket.level(), few.then_some(bucket));
         kinds.entry(kind).or_default().push(one.place);
     }
     let joined = |buckets: BTreeSet<Bucket>| {
@@ -255,7 +258,7 @@ fn stretches(pending: &[Pending]) -> impl Iterator<Item = Stretches> {
         }
         windows
     };
-    kinds.into_iter().map(move |((measurement, _), places)| Stretches {
+    kinds.into_iter().map(move |((measurement, ..), places)| Stretches {
         measurement,
         series: Arc::new(places.iter().map(|place| place.0).collect()),
         windows: joined(places.iter().map(|place| place.1).collect()),
