@@ -4,6 +4,8 @@
 //! Only what is kept with its values is looked at (`--max-differences`), and only patterns that nearly
 //! all cells of their class follow are said.
 
+mod tails;
+
 use crate::compare::{CellFinding, Class, OwnedValue, PlaceFinding};
 use crate::series::Printable;
 use crate::value::Value;
@@ -32,6 +34,7 @@ pub fn of(outcome: &Outcome) -> Vec<String> {
     causes.extend(rounded(&outcome.cells));
     causes.extend(doubled_escapes(&outcome.places));
     causes.extend(in_common(&outcome.places));
+    causes.extend(tails::of(&outcome.cells));
     causes.extend(too_old(outcome));
     causes
 }
