@@ -2,6 +2,7 @@
 //! is read again before it is called a difference ([`recheck`]).
 
 use crate::compare::recheck::{self, Pending};
+use crate::compare::same::Same;
 use crate::compare::timeline::Timeline;
 use crate::compare::{
     self, CellFinding, Counts, Digest, Findings, Options, PlaceFinding, ReadAgain, Sides, Unit,
@@ -25,6 +26,8 @@ pub struct Outcome {
     pub cells: Vec<CellFinding>,
     /// Cells of both sides by time.
     pub timeline: Timeline,
+    /// Where both sides agree, by series.
+    pub same: Same,
     /// Sum of what the source holds.
     pub source: Node,
     /// Sum of what the destination holds.
@@ -58,6 +61,7 @@ impl Outcome {
     fn detail(&mut self, findings: Findings, findings_max: usize) {
         self.read_again += findings.read_again;
         self.read_once += findings.read_once;
+        self.same.add(findings.same);
         self.places.extend(findings.places);
         self.cells.extend(findings.cells);
         // Sorted before it is cut, so that what is kept does not depend on which unit came first.
@@ -237,7 +241,12 @@ impl Verify<'_> {
         let found = compare::compare(sides, unit, options, |_, _| Ok(()))?;
         let mut outcome = lock(&self.outcome);
         outcome.read_again += ReadAgain { places: read, cells: settled.cells_read };
-        settled.transient.iter().for_each(|place| outcome.transient(place));
+        let namespace = Arc::new(unit.source.clone());
+        for place in &settled.transient {
+            outcome.transient(place);
+            let (series, bucket) = place.place();
+            outcome.same.push(&namespace, series, vec![bucket.window()]);
+        }
         expired.iter().for_each(|place| outcome.expired(place));
         confirmed.iter().for_each(|place| outcome.now(place));
         outcome.add_settled(found, options.findings_max);

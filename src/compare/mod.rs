@@ -12,6 +12,7 @@ mod drill;
 mod gone;
 mod name;
 pub mod recheck;
+pub mod same;
 mod sums;
 pub mod timeline;
 
@@ -19,6 +20,7 @@ pub(crate) use self::drill::partitions_of;
 pub use self::sums::Proven;
 
 use self::drill::{Drill, groups};
+use self::same::{Same, Seeker};
 use self::timeline::Timeline;
 use crate::digest::cell::{KeyHash, SeriesHash, ValueHash};
 use crate::digest::grid::{Place, Places};
@@ -374,6 +376,8 @@ pub struct Findings {
     pub missing: Missing,
     /// Cells of both sides by time.
     pub timeline: Timeline,
+    /// Where both sides agree, by series.
+    pub same: Same,
     /// Sum of what the source holds.
     pub source: Node,
     /// Sum of what the destination holds.
@@ -544,19 +548,21 @@ fn differing(
 ) -> Vec<BothSides> {
     let hidden = hidden(sides, ours, theirs);
     let cut = sides.differ_in_cuts();
-    let mut differ = Vec::new();
+    let (mut differ, mut seeker) = (Vec::new(), Seeker::new(&unit.source));
     for place in join(ours, theirs) {
         findings.timeline.add(&place, unit.window);
         if hidden.contains(&place.place.0) {
             findings.hidden_place(&place, options);
         } else if place.source_node() == place.destination_node() {
             findings.counts.matched += place.source_node().cells;
+            seeker.see(place.place.0, place.place.1.window());
         } else if cut && !place.is_on_both() && place.may_be_cut() {
             findings.hidden_place(&place, options);
         } else {
             differ.push(place);
         }
     }
+    findings.same = seeker.finish();
     differ
 }
 
@@ -588,6 +594,7 @@ impl Findings {
     fn add(&mut self, found: Self, findings_max: usize) {
         self.counts += found.counts;
         self.timeline += &found.timeline;
+        self.same.add(found.same);
         self.read_again += found.read_again;
         self.read_once += found.read_once;
         self.places.extend(found.places);

@@ -37,6 +37,12 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// Its series and bucket.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
     /// What the source holds.
     #[must_use]
     pub fn source(&self) -> Node {

@@ -2,6 +2,7 @@
 //! was known of it before.
 
 use super::{Outcome, Sent};
+use crate::compare::same::Same;
 use crate::compare::timeline::Timeline;
 use crate::compare::{CellFinding, Counts, Findings, PlaceFinding, Unit};
 use crate::digest::node::Node;
@@ -28,6 +29,7 @@ pub(super) struct Ledger {
     timelines: Vec<Timeline>,
     places: Vec<PlaceFinding>,
     cells: Vec<CellFinding>,
+    same: Same,
     findings_max: usize,
 }
 
@@ -35,7 +37,8 @@ impl Ledger {
     pub(super) fn new(units: usize, findings_max: usize) -> Self {
         let (places, cells) = (Vec::new(), Vec::new());
         let timelines = vec![Timeline::default(); units];
-        Self { units: vec![None; units], timelines, places, cells, findings_max }
+        let same = Same::default();
+        Self { units: vec![None; units], timelines, places, cells, same, findings_max }
     }
 
     /// Enters what was found of a unit. What was sent for it before was sent nevertheless.
@@ -48,6 +51,8 @@ impl Ledger {
         let other = |namespace: &_| *namespace != unit.source;
         self.places.retain(|one| other(&one.namespace) || !meets(one, unit));
         self.cells.retain(|one| other(&one.namespace) || !unit.window.contains(one.time));
+        self.same.forget(&unit.source, unit.window);
+        self.same.add(found.same);
         self.places.extend(found.places);
         self.cells.extend(found.cells);
         // Sorted before it is cut, so that what is kept does not depend on which unit came first.
@@ -80,6 +85,7 @@ impl Ledger {
         let mut outcome = Outcome::default();
         outcome.verified.places = self.places;
         outcome.verified.cells = self.cells;
+        outcome.verified.same = self.same;
         for timeline in &self.timelines {
             outcome.verified.timeline += timeline;
         }

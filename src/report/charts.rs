@@ -1,8 +1,12 @@
 //! What the charts of a report are drawn from, as programs read it.
 
+use super::{Place, place};
 use crate::compare::timeline;
-use crate::window::HOUR;
+use crate::verify::Outcome;
+use crate::window::{HOUR, Window};
 use serde::Serialize;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Cells of both sides by time.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -22,6 +26,40 @@ pub struct Bucket {
     pub source: u64,
     /// Cells of the destination.
     pub destination: u64,
+}
+
+/// Where the sides agree, of the series that differ elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Agreement {
+    /// By the names of a place: database, retention policy, series. `None` where there is too much.
+    runs: Option<HashMap<(String, String, String), Vec<Window>>>,
+}
+
+impl Agreement {
+    pub(super) fn of(outcome: &Outcome) -> Self {
+        let mut runs = HashMap::new();
+        for finding in &outcome.places {
+            let named = place(finding);
+            let namespace = Arc::new(finding.namespace.clone());
+            let Some(found) = outcome.same.of(&namespace, finding.hash) else {
+                return Self { runs: None };
+            };
+            let key = (named.database, named.retention_policy, named.series);
+            runs.entry(key).or_insert_with(|| found.to_vec());
+        }
+        Self { runs: Some(runs) }
+    }
+
+    /// True where it is known of each series that differs.
+    pub(super) fn is_known(&self) -> bool {
+        self.runs.is_some()
+    }
+
+    /// Where the sides agree of a place's series; nothing where that is not known.
+    pub(super) fn with(&self, place: &Place) -> &[Window] {
+        let key = (place.database.clone(), place.retention_policy.clone(), place.series.clone());
+        self.runs.as_ref().and_then(|runs| runs.get(&key)).map_or(&[], |runs| runs)
+    }
 }
 
 impl Timeline {

@@ -1,7 +1,7 @@
 //! The report of `gaps`: windows, writers, and what fills them.
 
 use super::text::figure;
-use super::{Context, Digest, Place, Printed, cells, html, incomplete, json, next, place};
+use super::{Agreement, Context, Digest, Place, Printed, cells, html, incomplete, json, next, place};
 use crate::compare::Counts;
 use crate::error::{ErrorKind, Result};
 use crate::gaps::{Bucket, Found, Gap, LOOKED_MAX, Writer, WriterGap};
@@ -68,6 +68,9 @@ pub struct Gaps {
     /// Places that differ, up to a limit: what the page draws.
     #[serde(skip)]
     pub(super) places: Vec<Place>,
+    /// Where the sides agree, of the series that differ.
+    #[serde(skip)]
+    pub(super) agreement: Agreement,
     /// What was typed behind the program's name.
     #[serde(skip)]
     pub(super) arguments: Vec<String>,
@@ -215,6 +218,7 @@ impl Gaps {
             seconds: context.elapsed.as_secs_f64(),
             next,
             places: outcome.places.iter().map(place).collect(),
+            agreement: Agreement::of(outcome),
             arguments: context.command,
         }
     }

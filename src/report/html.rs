@@ -297,7 +297,8 @@ fn differences(out: &mut String, report: &Report) -> fmt::Result {
             figure(counts.different())
         )?;
     }
-    heat::draw(out, &report.places, Window { start: report.start, end: report.end })?;
+    let window = Window { start: report.start, end: report.end };
+    heat::draw(out, &report.places, &report.agreement, window)?;
     lines::cells(out, report)?;
     tables::stretches(out, report)?;
     tables::cells(out, &report.cells)?;

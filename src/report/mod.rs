@@ -20,7 +20,7 @@ pub mod text;
 mod types;
 
 pub use self::accounts::{Accounts, Expired, ExpiredPolicy, RejectedSeries};
-pub use self::charts::{Bucket, Timeline};
+pub use self::charts::{Agreement, Bucket, Timeline};
 pub(crate) use self::next::quote;
 pub use self::printed::{Form, Printed};
 pub use self::types::{TypeConflict, TypesDealtWith};
@@ -212,6 +212,9 @@ pub struct Report {
     pub arguments: Vec<String>,
     /// Cells of both sides by time, as far as this run compared them.
     pub timeline: Timeline,
+    /// Where the sides agree, of the series that differ elsewhere.
+    #[serde(skip)]
+    pub agreement: Agreement,
     /// What was done by when.
     pub throughput: Vec<Sample>,
 }
@@ -621,6 +624,7 @@ fn build(
         gapless: env!("CARGO_PKG_VERSION"),
         arguments: context.command,
         timeline: Timeline::of(&outcome.timeline),
+        agreement: Agreement::of(&outcome),
         throughput: context.throughput,
     }
 }

@@ -212,7 +212,8 @@ fn differences(out: &mut String, gaps: &Gaps) -> fmt::Result {
         return Ok(());
     }
     out.write_str("<section id=\"differences\"><h2>Where the sides differ</h2>\n")?;
-    heat::draw(out, &gaps.places, Window { start: gaps.start, end: gaps.end })?;
+    let window = Window { start: gaps.start, end: gaps.end };
+    heat::draw(out, &gaps.places, &gaps.agreement, window)?;
     out.write_str("</section>\n")
 }
 

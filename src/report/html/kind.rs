@@ -70,7 +70,7 @@ impl Kind {
 }
 
 /// Says what the shapes of the heat map mean.
-pub(super) fn legend(out: &mut String, uncovered: bool) -> fmt::Result {
+pub(super) fn legend(out: &mut String, uncovered: bool, agreement: bool) -> fmt::Result {
     out.write_str("<ul class=\"legend\">")?;
     for kind in Kind::ALL {
         let ((top, height), class) = (kind.extent(), kind.class());
@@ -82,9 +82,18 @@ pub(super) fn legend(out: &mut String, uncovered: bool) -> fmt::Result {
             kind.words()
         )?;
     }
-    out.write_str(
+    let (line, blank) = match agreement {
+        true => (
+            "the same on both sides (thin line)",
+            "<li><svg width=\"22\" height=\"12\" aria-hidden=\"true\"><rect class=\"blank\" x=\"1\" \
+             y=\"1\" width=\"20\" height=\"10\"/></svg>no data (nothing drawn)</li>",
+        ),
+        false => ("no difference, or no data (thin line)", ""),
+    };
+    write!(
+        out,
         "<li><svg width=\"22\" height=\"12\" aria-hidden=\"true\"><path class=\"same\" d=\"M1 \
-         6h20\"/></svg>no difference, or no data (thin line)</li>",
+         6h20\"/></svg>{line}</li>{blank}"
     )?;
     if uncovered {
         out.write_str(

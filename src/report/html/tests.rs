@@ -3,10 +3,14 @@
 mod more;
 
 use super::*;
-use crate::compare::Class;
-use crate::report::{Bucket, Cell, Context, Expired, Place, of_verify};
+use crate::compare::{Class, PlaceFinding};
+use crate::digest::cell::SeriesHash;
+use crate::line::key;
+use crate::plan::Namespace;
+use crate::report::{Agreement, Bucket, Cell, Context, Expired, Place, of_verify};
 use crate::window::HOUR;
 use crate::{reject, verify};
+use std::sync::Arc;
 use std::time::Duration;
 
 const HOSTILE: &str = "<script>alert(1)</script>\"&'\u{0}\u{1b}[31m\n\u{202e}]]>--><!--";
@@ -240,4 +244,31 @@ fn nothing_to_draw_is_no_reason_to_draw() {
     counts.unstable = 1;
     let page = super::page(&report(verify::Outcome { counts, ..Default::default() }));
     assert!(page.contains("INCOMPLETE</h1>") && !page.contains("No difference was found"));
+}
+
+/// Hours 0 to 4 of one series: the same, missing, none, the same, the same.
+#[test]
+fn hours_that_agree_are_told_from_hours_without_data() {
+    let hash = SeriesHash(1);
+    let hours = |from: i64, to: i64| Window { start: START + from * HOUR, end: START + to * HOUR };
+    let counts = Counts { source: 4, missing_in_destination: 4, ..Counts::default() };
+    let series = Arc::new(key::parse(b"m,host=a"));
+    let place = PlaceFinding::new(Namespace::default(), hash, series, hours(1, 2), counts);
+    let mut outcome = verify::Outcome { counts, places: vec![place], ..Default::default() };
+    let namespace = Arc::new(Namespace::default());
+    outcome.same.push(&namespace, hash, vec![hours(0, 1), hours(3, 5)]);
+    // Another namespace has nothing to do with it.
+    let other = Namespace { database: "other".into(), ..Namespace::default() };
+    outcome.same.push(&Arc::new(other), hash, vec![hours(2, 3)]);
+    let known = page(&report(outcome));
+    assert!(known.contains("no data (nothing drawn)"), "{known}");
+    let line = known.lines().find(|line| line.contains("class=\"name\"")).unwrap();
+    let (_, path) = line.split_once("class=\"same\" d=\"").unwrap();
+    let (path, _) = path.split_once('"').unwrap();
+    // The hour before it, and no other: the chart ends an hour after the difference.
+    assert_eq!((path.matches('M').count(), path.matches('h').count()), (1, 1), "{path}");
+
+    let mut unknown = different(1, 1, |_| "m".into());
+    unknown.agreement = Agreement::default();
+    assert!(page(&unknown).contains("no difference, or no data (thin line)"));
 }

@@ -100,6 +100,7 @@ fn gaps(windows: usize, names: usize, name: impl Fn(usize) -> String) -> Gaps {
         seconds: 2.0,
         next: Some(name(1)),
         places: report.places,
+        agreement: Agreement::default(),
         partial: false,
         arguments: vec![name(0)],
     }
