@@ -1,7 +1,7 @@
 //! Where the sides agree, by series: what a chart of differences needs to tell cells that are the same
 //! from no cells at all.
 //!
-//! Bounded: beyond [`RUNS_MAX`] nothing is kept, since a part of it would say "no cells" where there are
+//! Bounded: beyond 100,000 runs nothing is kept, since a part of it would say "no cells" where there are
 //! some.
 
 use crate::digest::cell::SeriesHash;

@@ -1,12 +1,13 @@
 //! A set of digests: one node for each series and bucket of time, sorted by both.
 //!
-//! Sums are made by the hour; by the minute where an hour of a series is dense ([`DENSE`]). Where there
-//! are many leaves, one stands for each day of a series that is sparse ([`SPARSE`]). Two sides may choose
-//! otherwise: sums add up, so that they are compared by the longer buckets of the two.
+//! Sums are made by the hour; by the minute where an hour of a series is dense
+//! ([`super::leaf::DENSE`]). Where there are many leaves, one stands for each day of a series that is
+//! sparse ([`super::leaf::SPARSE`]). Two sides may choose otherwise: sums add up, so that they are
+//! compared by the longer buckets of the two.
 //!
 //! A set is made by a [`Builder`] that is shown every block of one side. Where there are more
 //! leaves than it may keep, it writes them to disk as sorted runs. Two sets are compared by going
-//! through both once, side by side ([`join`]), one range of series hashes after the other
+//! through both once, side by side ([`super::join`]), one range of series hashes after the other
 //! ([`ranges`]): hashes are uniform, so that ranges of any size can be had. Series are known by
 //! their hash; their names are found again where they are needed.
 
