@@ -1,7 +1,9 @@
 //! The report of `gaps`: windows, writers, and what fills them.
 
 use super::text::figure;
-use super::{Agreement, Context, Digest, Place, Printed, cells, html, incomplete, json, next, place};
+use super::{
+    Agreement, Context, Digest, Place, Printed, cells, html, incomplete, json, next, place,
+};
 use crate::compare::Counts;
 use crate::error::{ErrorKind, Result};
 use crate::gaps::{Bucket, Found, Gap, LOOKED_MAX, Writer, WriterGap};

@@ -22,6 +22,7 @@ mod types;
 pub use self::accounts::{Accounts, Expired, ExpiredPolicy, RejectedSeries};
 pub use self::charts::{Agreement, Bucket, Timeline};
 pub(crate) use self::next::quote;
+use self::printed::print_value;
 pub use self::printed::{Form, Printed};
 pub use self::types::{TypeConflict, TypesDealtWith};
 
@@ -39,7 +40,6 @@ use crate::progress::history::Sample;
 use crate::reject;
 use crate::series::Printable;
 use crate::source::line_file;
-use crate::value::Value;
 use crate::verify;
 use crate::window::Window;
 use serde::Serialize;
@@ -676,17 +676,6 @@ fn cell(finding: &CellFinding) -> Cell {
         class: finding.class,
         source: value(&finding.source),
         destination: value(&finding.destination),
-    }
-}
-
-/// A value with its type visible, as line protocol writes it; control characters made visible.
-fn print_value(value: Value<'_>) -> String {
-    match value {
-        Value::Float(float) => format!("{float:?}"),
-        Value::Integer(integer) => format!("{integer}i"),
-        Value::Unsigned(unsigned) => format!("{unsigned}u"),
-        Value::Boolean(boolean) => boolean.to_string(),
-        Value::String(bytes) => format!("\"{}\"", Printable(bytes)),
     }
 }
 

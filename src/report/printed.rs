@@ -1,8 +1,10 @@
-//! A report as it is given out: as text, as JSON, and as a page, on paper or in a file.
+//! A report as it is given out: as text, as JSON, and as a page, on paper or in a file; and values in it.
 
 use super::{Report, html};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::series::Printable;
+use crate::value::Value;
 use std::path::Path;
 
 /// A report as it is given out.
@@ -70,5 +72,16 @@ impl Printed {
         };
         files::replace(path, bytes.as_bytes())
             .map_err(|error| Error::io(path, "write", error).with_next(stands))
+    }
+}
+
+/// A value with its type visible, as line protocol writes it; control characters made visible.
+pub(super) fn print_value(value: Value<'_>) -> String {
+    match value {
+        Value::Float(float) => format!("{float:?}"),
+        Value::Integer(integer) => format!("{integer}i"),
+        Value::Unsigned(unsigned) => format!("{unsigned}u"),
+        Value::Boolean(boolean) => boolean.to_string(),
+        Value::String(bytes) => format!("\"{}\"", Printable(bytes)),
     }
 }
