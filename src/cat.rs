@@ -11,22 +11,15 @@ use crate::line::encode::Encoder;
 use crate::pipeline::{self, Progress, Stage};
 use crate::plan::{Filter, Held, Namespace, RpSettings, Scope};
 use crate::reject::{Rejected, Rejects};
-use crate::series::Series;
 use crate::source::Source;
 use crate::window::Window;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use std::io::{self, Write};
-use std::ops::Range;
-use std::sync::Arc;
 
 /// Bytes that are written at once.
 const BUFFER: usize = 256 << 10;
-/// Blocks, and texts of one piece of work, that wait for the next step.
+/// Blocks, and texts, that wait to be worked on.
 const AHEAD: usize = 2;
-/// Rows that are put into lines at a time.
-const ROWS: usize = 2_048;
-/// Threads that put rows into lines: more than this are faster than any source is read.
-const ENCODERS_MAX: usize = 4;
 
 /// What was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,134 +30,71 @@ pub struct Outcome {
     pub cells: u64,
 }
 
-/// What is read, and how.
-#[derive(Clone, Copy)]
-#[expect(missing_debug_implementations, reason = "the seam does not ask for Debug")]
-pub struct Input<'a> {
-    /// The source.
-    pub source: &'a dyn Source,
-    /// What it holds.
-    pub held: &'a [Held],
-    /// The window.
-    pub window: Window,
-    /// Series that are wanted.
-    pub filter: &'a Filter,
-    /// Threads at once.
-    pub jobs: usize,
-}
-
-/// Writes the rows of every namespace to `out`. They are read by one thread, put into lines by some,
-/// and written in their order by this one.
+/// Writes the rows of every namespace to `out`. They are read, put into lines and written by three
+/// threads, of which this one writes.
 ///
 /// # Errors
 /// Where the source cannot be read or `out` not written. Rows that line protocol cannot express go
 /// to `rejects`.
 pub fn run(
-    input: Input<'_>,
+    source: &dyn Source,
+    held: &[Held],
+    window: Window,
+    filter: &Filter,
     rejects: &Rejects,
     progress: &dyn Progress,
     out: &mut dyn Write,
 ) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     progress.done(Stage::Send, 0, 0);
-    if input.held.len() > 1 {
-        let mut bytes = Vec::new();
-        header(input.held, &mut bytes)?;
-        out.write_all(&bytes).map_err(unwritable)?;
-        progress.done(Stage::Send, 0, bytes.len() as u64);
-    }
-    let rooms = Rooms::new();
-    pipeline::in_order(
-        (input.jobs.min(ENCODERS_MAX), AHEAD),
-        |push| pieces(input, &rooms, push),
-        |piece, push| Lines { push, rooms: &rooms, text: rooms.text() }.piece(piece, input),
-        |made| match made {
-            Made::Text(text) => {
-                out.write_all(&text.bytes).map_err(unwritable)?;
-                progress.done(Stage::Send, text.cells, text.bytes.len() as u64);
-                outcome.rows += text.rows;
-                outcome.cells += text.cells;
-                rooms.give_back(text);
+    let (give_back, used) = bounded(2 * AHEAD);
+    let (hand_back, read_before) = bounded(2 * AHEAD);
+    let encode = |push: &mut dyn FnMut(Text) -> Result<()>| {
+        let mut lines = Lines { push, used, text: Text::default(), rejects, progress, filter };
+        if held.len() > 1 {
+            header(held, &mut lines.text.bytes)?;
+        }
+        pipeline::ahead(
+            AHEAD,
+            |push| read(source, held, window, filter, &read_before, push),
+            |piece| {
+                lines.piece(&piece, held.len() > 1)?;
+                if let Piece::Block(_, block) = piece {
+                    // Where nobody waits for room, it is given up.
+                    drop(hand_back.try_send(block));
+                }
                 Ok(())
-            }
-            Made::Unwritable(row) => {
-                progress.rejected(1);
-                rejects.add(&row.rejected())
-            }
-        },
-    )?;
+            },
+        )?;
+        lines.hand_on()
+    };
+    pipeline::ahead(AHEAD, encode, |mut text: Text| {
+        out.write_all(&text.bytes).map_err(unwritable)?;
+        progress.done(Stage::Send, text.cells, text.bytes.len() as u64);
+        outcome.rows += text.rows;
+        outcome.cells += text.cells;
+        text.bytes.clear();
+        // Where nobody waits for room, it is given up.
+        drop(give_back.try_send(text.bytes));
+        Ok(())
+    })?;
     out.flush().map_err(unwritable)?;
     Ok(outcome)
 }
 
-/// A piece of work.
+/// What was read, in order.
 enum Piece<'a> {
     Namespace(&'a Namespace),
-    Rows(&'a Namespace, Arc<Block>, Range<usize>),
+    Block(&'a Namespace, Block),
 }
 
-/// What becomes of it.
-enum Made<'a> {
-    Text(Text),
-    Unwritable(Unwritable<'a>),
-}
-
-/// A row that line protocol cannot express.
-struct Unwritable<'a> {
-    namespace: &'a Namespace,
-    series: Arc<Series>,
-    time: i64,
-    place: String,
-    reason: String,
-}
-
-impl Unwritable<'_> {
-    fn rejected(&self) -> Rejected<'_> {
-        Rejected {
-            namespace: self.namespace,
-            point: Some((self.series.key(), self.time)),
-            place: &self.place,
-            reason: &self.reason,
-            row: b"",
-        }
-    }
-}
-
-/// Room of blocks and texts that is used again. Where nobody waits for room, it is given up.
-struct Rooms {
-    blocks: (Sender<Block>, Receiver<Block>),
-    texts: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
-}
-
-impl Rooms {
-    fn new() -> Self {
-        Self { blocks: bounded(AHEAD), texts: bounded(AHEAD * ENCODERS_MAX) }
-    }
-
-    fn text(&self) -> Text {
-        Text { bytes: self.texts.1.try_recv().unwrap_or_default(), ..Text::default() }
-    }
-
-    fn give_back(&self, text: Text) {
-        let Text { mut bytes, .. } = text;
-        bytes.clear();
-        if bytes.capacity() <= 2 * BUFFER {
-            drop(self.texts.0.try_send(bytes));
-        }
-    }
-
-    /// Takes back a block where this was the last to hold it.
-    fn leave(&self, block: Arc<Block>) {
-        if let Some(block) = Arc::into_inner(block) {
-            drop(self.blocks.0.try_send(block));
-        }
-    }
-}
-
-/// Reads every namespace and cuts its blocks into pieces of work.
-fn pieces<'a>(
-    Input { source, held, window, filter, .. }: Input<'a>,
-    rooms: &Rooms,
+/// Hands on the blocks of every namespace. The room of those in `used` is used again.
+fn read<'a>(
+    source: &dyn Source,
+    held: &'a [Held],
+    window: Window,
+    filter: &Filter,
+    used: &Receiver<Block>,
     push: &mut dyn FnMut(Piece<'a>) -> Result<()>,
 ) -> Result<()> {
     for Held { namespace, .. } in held {
@@ -172,13 +102,8 @@ fn pieces<'a>(
         for partition in source.plan(&Scope::new(namespace, window, filter))? {
             let mut reader = source.open(&partition)?;
             while let Some(block) = reader.next_block()? {
-                let (rows, block) = (block.rows(), Arc::new(block));
-                for start in (0..rows).step_by(ROWS) {
-                    let some = start..rows.min(start + ROWS);
-                    push(Piece::Rows(namespace, Arc::clone(&block), some))?;
-                }
-                rooms.leave(block);
-                rooms.blocks.1.try_iter().for_each(|block| reader.recycle(block));
+                push(Piece::Block(namespace, block))?;
+                used.try_iter().for_each(|block| reader.recycle(block));
             }
         }
     }
@@ -194,36 +119,32 @@ struct Text {
 }
 
 /// Lines in the making.
-struct Lines<'w, 'a> {
-    push: &'w mut dyn FnMut(Made<'a>) -> Result<()>,
-    rooms: &'w Rooms,
+struct Lines<'a> {
+    push: &'a mut dyn FnMut(Text) -> Result<()>,
+    /// Room of texts that were written.
+    used: Receiver<Vec<u8>>,
     text: Text,
+    rejects: &'a Rejects,
+    progress: &'a dyn Progress,
+    filter: &'a Filter,
 }
 
-impl<'a> Lines<'_, 'a> {
-    fn piece(mut self, piece: Piece<'a>, input: Input<'_>) -> Result<()> {
+impl Lines<'_> {
+    fn piece(&mut self, piece: &Piece<'_>, with_context: bool) -> Result<()> {
         match piece {
-            Piece::Namespace(namespace) if input.held.len() > 1 => {
-                self.text.bytes.extend_from_slice(namespace.context_lines().as_bytes());
-            }
-            Piece::Namespace(_) => {}
-            Piece::Rows(namespace, block, rows) => {
-                self.rows(namespace, &block, rows, input.filter)?;
-                self.rooms.leave(block);
+            Piece::Block(namespace, block) => self.block(namespace, block),
+            Piece::Namespace(namespace) => {
+                if with_context {
+                    self.text.bytes.extend_from_slice(namespace.context_lines().as_bytes());
+                }
+                Ok(())
             }
         }
-        self.hand_on()
     }
 
-    fn rows(
-        &mut self,
-        namespace: &'a Namespace,
-        block: &Block,
-        wanted: Range<usize>,
-        filter: &Filter,
-    ) -> Result<()> {
+    fn block(&mut self, namespace: &Namespace, block: &Block) -> Result<()> {
         let mut encoder = Encoder::new(block);
-        for (series, rows) in block.runs_of(wanted).filter(|(series, _)| filter.admits(series)) {
+        for (series, rows) in block.runs().filter(|(series, _)| self.filter.admits(series)) {
             for row in rows {
                 match encoder.row(series, row, None, &mut self.text.bytes) {
                     Ok(0) => {}
@@ -232,14 +153,15 @@ impl<'a> Lines<'_, 'a> {
                         self.text.cells += cells;
                     }
                     Err(unwritable) => {
-                        self.hand_on()?;
-                        (self.push)(Made::Unwritable(Unwritable {
+                        let place = format!("{namespace}, series {series}");
+                        self.progress.rejected(1);
+                        self.rejects.add(&Rejected {
                             namespace,
-                            series: Arc::clone(series),
-                            time: block.times()[row],
-                            place: format!("{namespace}, series {series}"),
-                            reason: unwritable.to_string(),
-                        }))?;
+                            point: Some((series.key(), block.times()[row])),
+                            place: &place,
+                            reason: &unwritable.to_string(),
+                            row: b"",
+                        })?;
                     }
                 }
                 if self.text.bytes.len() >= BUFFER {
@@ -251,10 +173,8 @@ impl<'a> Lines<'_, 'a> {
     }
 
     fn hand_on(&mut self) -> Result<()> {
-        if self.text.bytes.is_empty() {
-            return Ok(());
-        }
-        (self.push)(Made::Text(std::mem::replace(&mut self.text, self.rooms.text())))
+        let bytes = self.used.try_recv().unwrap_or_default();
+        (self.push)(std::mem::replace(&mut self.text, Text { bytes, ..Text::default() }))
     }
 }
 

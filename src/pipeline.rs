@@ -150,84 +150,6 @@ pub fn ahead<T: Send>(
     })
 }
 
-/// What one item of [`in_order`] was made into, piece by piece.
-enum Made<U> {
-    Piece(U),
-    End,
-    Failed(Error),
-}
-
-/// An item, and where goes what is made of it.
-struct Task<T, U> {
-    item: T,
-    made: Sender<Made<U>>,
-}
-
-/// Runs `produce` on another thread, `work` on `workers` more, and `consume` on this one: what was made
-/// of the items arrives in their order. Of one item, `ahead` pieces wait at most.
-///
-/// # Errors
-/// The first error in the order of the items, of `work` or `consume`; else that of the producer.
-pub fn in_order<T: Send, U: Send>(
-    (workers, ahead): (usize, usize),
-    produce: impl FnOnce(&mut dyn FnMut(T) -> Result<()>) -> Result<()> + Send,
-    work: impl Fn(T, &mut dyn FnMut(U) -> Result<()>) -> Result<()> + Sync,
-    mut consume: impl FnMut(U) -> Result<()>,
-) -> Result<()> {
-    let workers = workers.max(1);
-    let (give, items) = bounded(workers);
-    let (line_up, order) = bounded(workers);
-    thread::scope(|scope| {
-        let work = &work;
-        let ends = std::iter::repeat_n(items, workers);
-        let mut threads: Vec<_> =
-            ends.map(|end| scope.spawn(move || work_on(&end, work))).collect();
-        threads.push(scope.spawn(move || {
-            produce(&mut |item| {
-                let (made, arrives) = bounded(ahead);
-                let gone =
-                    line_up.send(arrives).is_err() || give.send(Task { item, made }).is_err();
-                if gone { Err(consumers_gone()) } else { Ok(()) }
-            })
-        }));
-        let mut whole = true;
-        let consumed = order.iter().try_for_each(|arrives| {
-            for made in arrives {
-                match made {
-                    Made::Piece(piece) => consume(piece)?,
-                    Made::End => return Ok(()),
-                    Made::Failed(error) => return Err(error),
-                }
-            }
-            whole = false;
-            Err(consumers_gone())
-        });
-        // Whoever still makes something finds nobody to take it.
-        drop(order);
-        let joined = join(threads);
-        // The panic of a worker says more than that its piece did not come.
-        if whole { consumed.and(joined) } else { joined.and(consumed) }
-    })
-}
-
-/// Does tasks until none is left, or nobody waits for what is made of them.
-fn work_on<T, U>(
-    tasks: &Receiver<Task<T, U>>,
-    work: &impl Fn(T, &mut dyn FnMut(U) -> Result<()>) -> Result<()>,
-) -> Result<()> {
-    for Task { item, made } in tasks {
-        let mut push = |piece| made.send(Made::Piece(piece)).map_err(|_gone| consumers_gone());
-        let end = match work(item, &mut push) {
-            Ok(()) => Made::End,
-            Err(error) => Made::Failed(error),
-        };
-        if made.send(end).is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
 /// What the producer sees when every consumer failed; their own error is reported instead.
 fn consumers_gone() -> Error {
     ErrorKind::Panicked("every writer stopped".into()).into()
@@ -369,52 +291,6 @@ mod tests {
         assert_eq!(refused.unwrap_err().to_string(), "full");
         let failed = ahead(2, |_| Err(Error::usage("broken")), |_: u64| Ok(()));
         assert_eq!(failed.unwrap_err().to_string(), "broken");
-    }
-
-    #[test]
-    fn what_is_made_of_items_arrives_in_their_order() {
-        let halves = |item: u64, push: &mut dyn FnMut(u64) -> Result<()>| {
-            if item.is_multiple_of(3) {
-                thread::yield_now();
-            }
-            (0..item % 5).try_for_each(|part| push(item * 10 + part))
-        };
-        let mut seen = Vec::new();
-        let numbers = |push: &mut dyn FnMut(u64) -> Result<()>| (0..1_000).try_for_each(push);
-        let mut see = |made| {
-            seen.push(made);
-            Ok(())
-        };
-        in_order((3, 2), numbers, halves, &mut see).unwrap();
-        let expected =
-            (0..1_000_u64).flat_map(|item| (0..item % 5).map(move |part| item * 10 + part));
-        assert!(seen.into_iter().eq(expected));
-    }
-
-    #[test]
-    fn the_first_error_of_work_in_order_ends_it() {
-        let endless = |push: &mut dyn FnMut(u64) -> Result<()>| (0..).try_for_each(push);
-        let run = |work: fn(u64) -> Result<()>, last: u64| {
-            let mut seen = 0;
-            let outcome = in_order(
-                (3, 2),
-                endless,
-                |item, push| work(item).and_then(|()| push(item)),
-                |item| {
-                    seen = item;
-                    if item == last { Err(Error::usage("full")) } else { Ok(()) }
-                },
-            );
-            (outcome.unwrap_err().to_string(), seen)
-        };
-        let fails = |item| if item >= 50 { Err(Error::usage("broken")) } else { Ok(()) };
-        assert_eq!(run(fails, 1_000), ("broken".into(), 49));
-        assert_eq!(run(fails, 20), ("full".into(), 20));
-        let panics = |item| if item == 50 { panic!("boom") } else { Ok(()) };
-        let (error, last) = run(panics, 1_000);
-        assert!(error.ends_with("boom") && last == 49, "{error}, {last}");
-        let failed = in_order((2, 1), |_| Err(Error::usage("no")), |(), _| Ok(()), |(): ()| Ok(()));
-        assert_eq!(failed.unwrap_err().to_string(), "no");
     }
 
     #[test]

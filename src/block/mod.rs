@@ -105,21 +105,6 @@ impl Block {
             .map(|(series, pair)| (series, pair[0]..pair[1]))
     }
 
-    /// The series of some of the rows and the rows of each of them.
-    pub fn runs_of(
-        &self,
-        rows: Range<usize>,
-    ) -> impl Iterator<Item = (&Arc<Series>, Range<usize>)> {
-        // The first series that ends behind where the rows begin.
-        let first = self.starts.partition_point(|start| *start <= rows.start).saturating_sub(1);
-        let bounds = self.starts[first..].windows(2);
-        let some = self.series[first..].iter().zip(bounds).map_while(move |(series, pair)| {
-            let run = pair[0].max(rows.start)..pair[1].min(rows.end);
-            (pair[0] < rows.end).then_some((series, run))
-        });
-        some.filter(|(_, run)| !run.is_empty())
-    }
-
     /// Puts the values of the columns of one field that have another type than `keep` into a column
     /// of that type, as far as `cast` makes them fit, in the rows that `wanted` admits by their
     /// time. What does not fit is gone, and so is what stands beside a value of the type that is

@@ -428,9 +428,7 @@ pub fn cat(arguments: &CatArgs, progress: &Meter, out: &mut dyn Write) -> Result
     let filter = &job.settings.filter;
     let source = &*job.side.source;
     progress.stage("write");
-    let jobs = job.settings.jobs;
-    let input = cat::Input { source, held: &held, window: job.window, filter, jobs };
-    let outcome = cat::run(input, &job.rejects, progress, out)?;
+    let outcome = cat::run(source, &held, job.window, filter, &job.rejects, progress, out)?;
     let rejects = job.rejects.finish()?;
     let unread = job.note_unread();
     Ok(Catted { rejects, rows: outcome.rows, unread, not_covered: job.not_covered })
