@@ -16,6 +16,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::{Attempts, Retry};
+use crate::tarball::Failure;
 use serde::Serialize;
 use serde_json::json;
 use std::io::{self, Read, Write};
@@ -28,6 +29,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const READ: Duration = Duration::from_secs(120);
 /// Most bytes of a reply that is not a shard.
 const REPLY_MAX: u64 = 256 << 20;
+/// How often a shard is asked for whose tar is not whole.
+const TRIES: u32 = 5;
 /// What the first byte of a connection says: the service of snapshots.
 const SERVICE: u8 = 3;
 /// The types of requests.
@@ -102,11 +105,6 @@ impl Port {
         Self { host, port, retry }
     }
 
-    /// How often, and after which pauses, what fails is asked for again.
-    pub(crate) fn retry(&self) -> Retry {
-        self.retry
-    }
-
     /// Host and port.
     #[must_use]
     pub fn name(&self) -> String {
@@ -175,6 +173,36 @@ impl Port {
             if gone { Ok(None) } else { Err(Again::Busy("it is writing its cache to disk".into())) }
         })?;
         Ok(opened)
+    }
+
+    /// Hands a shard to `take`, again where its tar was not whole. `None` where the server has no such
+    /// shard (any more).
+    ///
+    /// # Errors
+    /// Where the server cannot be reached, stays busy or never hands over a whole tar, with `advice`; or
+    /// as `take`.
+    pub fn whole_shard<T>(
+        &self,
+        shard: ShardName<'_>,
+        advice: &str,
+        mut take: impl FnMut(TcpStream) -> Result<T, Failure>,
+    ) -> Result<Option<T>> {
+        let mut attempts = Attempts::new(self.retry);
+        loop {
+            let Some(reply) = self.shard(shard)? else { return Ok(None) };
+            let problem = match take(reply) {
+                Ok(taken) => return Ok(Some(taken)),
+                Err(Failure::Other(error)) => return Err(error),
+                Err(Failure::Tar(problem)) => problem,
+            };
+            // A server that is short of memory or at work needs time more than questions.
+            if attempts.made() >= TRIES || !attempts.wait(None) {
+                let reason = format!("{problem} ({} tries)", attempts.made());
+                let (server, query) = (self.name(), format!("shard {}", shard.id));
+                return Err(Error::from(ErrorKind::Reply { server, query, reason })
+                    .with_next(format!("the server's log says why it stopped; {advice}")));
+            }
+        }
     }
 
     /// Waits until what was acknowledged is in files. False where the server is busy, or has no such

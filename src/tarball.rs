@@ -4,6 +4,7 @@
 //! a whole one is its end, two blocks of zeros, which tools leave unread; here it is looked for. An
 //! entry that is cut short is an error with its name.
 
+use crate::error::Error;
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Read};
@@ -36,6 +37,15 @@ impl fmt::Display for Problem {
             Self::Damaged(offset, what) => write!(f, "the tar is damaged at byte {offset}: {what}"),
         }
     }
+}
+
+/// Why what is in a tar could not be taken.
+#[derive(Debug)]
+pub enum Failure {
+    /// The tar is not whole: asked for again, it may be.
+    Tar(Problem),
+    /// It cannot be held, or understood.
+    Other(Error),
 }
 
 impl From<io::Error> for Problem {

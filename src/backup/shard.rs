@@ -3,19 +3,15 @@
 use super::Surroundings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
-use crate::http::Attempts;
 use crate::pipeline::Stage;
 use crate::snapshot::{Port, ShardName};
-use crate::tarball::{self, Problem};
+use crate::tarball::{self, Failure, Problem};
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
-
-/// How often a shard is asked for whose tar is not whole.
-const TRIES: u32 = 5;
 
 /// A shard that is to be fetched.
 pub(super) struct Fetch<'a> {
@@ -58,13 +54,6 @@ impl Held {
     }
 }
 
-/// Why a shard is not on disk.
-enum Failure {
-    /// Its tar is not whole: asked for again, it may be.
-    Tar(Problem),
-    Other(Error),
-}
-
 impl Fetch<'_> {
     /// Has the shard be there; `None` where the server has it no more.
     pub(super) fn run(&self) -> Result<Option<Got>> {
@@ -77,20 +66,15 @@ impl Fetch<'_> {
                     .warn(&format!("{}: {problem}: it is fetched again", self.path.display())),
             }
         }
-        let mut attempts = Attempts::new(self.port.retry());
-        loop {
-            let Some(reply) = self.port.shard(self.shard)? else { return Ok(None) };
-            match self.store(reply) {
-                Ok(held) => return Ok(Some(held.got(false))),
-                Err(Failure::Other(error)) => return Err(error),
-                Err(Failure::Tar(problem)) => {
+        let advice = "nothing is stored of it, and the same command goes on with what is left";
+        let stored = self.port.whole_shard(self.shard, advice, |reply| {
+            self.store(reply).inspect_err(|failure| {
+                if matches!(failure, Failure::Tar(_)) {
                     self.surroundings.progress.retried(1);
-                    if attempts.made() >= TRIES || !attempts.wait(None) {
-                        return Err(self.not_whole(&problem, attempts.made()));
-                    }
                 }
-            }
-        }
+            })
+        })?;
+        Ok(stored.map(|held| held.got(false)))
     }
 
     /// Stores a tar under its name.
@@ -127,14 +111,6 @@ impl Fetch<'_> {
         let file = packed.finish().and_then(|buffer| Ok(buffer.into_inner()?));
         let file = file.map_err(|error| Failure::Other(Error::io(self.path, "write", error)))?;
         Ok((held, file))
-    }
-
-    fn not_whole(&self, problem: &Problem, tries: u32) -> Error {
-        let reason = format!("{problem} ({tries} tries): nothing is stored of it");
-        let (server, query) = (self.port.name(), format!("shard {}", self.shard.id));
-        Error::from(ErrorKind::Reply { server, query, reason }).with_next(
-            "the server's log says why it stopped; the same command goes on with what is left",
-        )
     }
 }
 

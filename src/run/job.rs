@@ -61,12 +61,7 @@ impl Job {
         if common.insecure_source {
             warn_insecure(Role::Source, progress);
         }
-        let access = Access {
-            password: password(Role::Source, common.source_password_file.as_deref())?,
-            ca: common.ca.clone(),
-            insecure: common.insecure_source,
-            jobs: settings.jobs,
-        };
+        let access = source_access(common)?;
         let side = open_side(
             source,
             access,
@@ -171,12 +166,7 @@ impl Job {
         rejects: &Rejects,
         progress: &Meter,
     ) -> Result<SourceSide> {
-        let access = Access {
-            password: password(Role::Source, common.source_password_file.as_deref())?,
-            ca: common.ca.clone(),
-            insecure: common.insecure_source,
-            jobs: self.settings.jobs,
-        };
+        let access = source_access(common)?;
         let mut settings = self.settings.clone();
         settings.parts = Parts::default();
         open_side(location, access, Role::Source, &settings, false, rejects, progress)
@@ -502,6 +492,16 @@ pub(super) fn access(sides: &TwoSides, role: Role) -> Result<Access> {
         ca: sides.common.ca.clone(),
         insecure: sides.insecure_destination,
         jobs: usize::from(sides.common.jobs),
+    })
+}
+
+/// How the source is spoken to.
+pub(super) fn source_access(common: &Common) -> Result<Access> {
+    Ok(Access {
+        password: password(Role::Source, common.source_password_file.as_deref())?,
+        ca: common.ca.clone(),
+        insecure: common.insecure_source,
+        jobs: usize::from(common.jobs),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Runs `runbook`: looks at both servers by the commands that an operator would run, as far as the steps
 //! before are finished.
 
-use super::job::{password, warn_insecure};
+use super::job::{source_access, warn_insecure};
 use super::{ended, gaps, schema, verify};
 use crate::cli::{Accept, GapsArgs, RunbookArgs, SchemaArgs, TwoSides, VerifyArgs};
 use crate::compare;
@@ -15,21 +15,18 @@ use crate::progress::Meter;
 use crate::report::runbook::{Context, RunbookReport};
 use crate::report::{Printed, quote};
 use crate::runbook::{Runbook, Seen, Step};
-use crate::side::{self, Access};
+use crate::side;
 use crate::source::Source;
 use crate::source::influx_http::InfluxHttp;
+use crate::source::tsm::Place as _;
 use crate::source::tsm::backup::Backup;
 use crate::source::tsm::packed::Room;
-use crate::source::tsm::{Place as _, TsmSource};
 use crate::spill::Place;
 use crate::stop::Stop;
 use crate::window::{TIME_MAX, Window, format_time};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Requests under way at once to one node.
-const AT_ONCE: usize = 4;
 
 /// Runs `runbook`.
 ///
@@ -87,13 +84,7 @@ impl<'a> Look<'a> {
         if common.insecure_source {
             warn_insecure(Role::Source, progress);
         }
-        let access = Access {
-            password: password(Role::Source, common.source_password_file.as_deref())?,
-            ca: common.ca.clone(),
-            insecure: common.insecure_source,
-            jobs: AT_ONCE,
-        };
-        let client = side::connect(&source, access, Role::Source, progress)?;
+        let client = side::connect(&source, source_access(common)?, Role::Source, progress)?;
         influxql::ping(&client)?;
         let taken = influxql::taken(&client);
         let (from, to) = (from.to_string(), to.to_string());
@@ -328,21 +319,21 @@ impl Look<'_> {
         words.join(" ")
     }
 
-    /// The options about certificates and passwords that were given.
+    /// The options about certificates and passwords that were given, of both sides.
     fn trusts(&self) -> Vec<String> {
-        let (sides, common) = (&self.arguments.sides, &self.arguments.sides.common);
-        let files = [
-            ("--ca", &common.ca),
-            ("--source-password-file", &common.source_password_file),
-            ("--destination-password-file", &sides.destination_password_file),
-        ];
-        let mut words = Vec::new();
-        for (option, file) in files {
-            if let Some(file) = file {
-                words.extend([option.to_owned(), quote(&file.display().to_string())]);
-            }
-        }
+        let common = &self.arguments.sides.common;
+        let mut words = option("--source-password-file", common.source_password_file.as_deref());
         words.extend(common.insecure_source.then(|| "--insecure-source".to_owned()));
+        words.extend(self.trusts_of_destination());
+        words
+    }
+
+    /// Those about the destination.
+    fn trusts_of_destination(&self) -> Vec<String> {
+        let sides = &self.arguments.sides;
+        let file = sides.destination_password_file.as_deref();
+        let mut words = option("--ca", sides.common.ca.as_deref());
+        words.extend(option("--destination-password-file", file));
         words.extend(sides.insecure_destination.then(|| "--insecure-destination".to_owned()));
         words
     }
@@ -372,21 +363,6 @@ impl Look<'_> {
                  {directory}; on a meta node of a cluster: influxd-ctl restore {directory}"
             ),
         ]
-    }
-
-    fn trusts_of_destination(&self) -> Vec<String> {
-        let sides = &self.arguments.sides;
-        let mut words = Vec::new();
-        for (option, file) in [
-            ("--ca", &sides.common.ca),
-            ("--destination-password-file", &sides.destination_password_file),
-        ] {
-            if let Some(file) = file {
-                words.extend([option.to_owned(), quote(&file.display().to_string())]);
-            }
-        }
-        words.extend(sides.insecure_destination.then(|| "--insecure-destination".to_owned()));
-        words
     }
 
     fn schema_commands(&self, model: Option<&Result<Value>>) -> Vec<String> {
@@ -485,6 +461,12 @@ impl Look<'_> {
     }
 }
 
+/// An option with a file, where one was given.
+fn option(name: &str, file: Option<&Path>) -> Vec<String> {
+    let words = file.map(|file| [name.to_owned(), quote(&file.display().to_string())]);
+    words.into_iter().flatten().collect()
+}
+
 /// Both sides, of a command whose report is read here.
 fn sides(asked: &TwoSides) -> TwoSides {
     TwoSides { report: Vec::new(), json: false, ..asked.clone() }
@@ -503,7 +485,7 @@ fn whole_backup(directory: &Path) -> Result<Option<String>> {
     let room = Room { memory: 0, spill: Place::new(None) };
     let Some(backup) = Backup::open(directory, room, false)? else { return Ok(None) };
     let begun = backup.made(None).map(|made| format!("begun {}", format_time(made.time)));
-    Ok(Some(begun.unwrap_or_else(|| TsmSource::new(backup, Default::default()).name())))
+    Ok(Some(begun.unwrap_or_else(|| backup.name())))
 }
 
 fn unknown(error: &Error) -> Seen {

@@ -10,7 +10,7 @@
 //! all numbers are taken as one, the greater winning file by file: a later number may hold nothing but
 //! what was deleted from the files of an earlier one.
 
-use super::packed::{Failure, Files, Room, Salvage, not_whole};
+use super::packed::{Files, Room, Salvage, not_whole};
 use super::remarks::Remarks;
 use super::shard::{Shard, advised};
 use super::{Absence, Made, Place, policies};
@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::meta::backup::{self, Manifest, ShardFile};
 use crate::meta::{self, Meta};
 use crate::plan::Namespace;
+use crate::tarball::Failure;
 use crate::window::{format_time, parse_time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

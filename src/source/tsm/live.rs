@@ -4,21 +4,16 @@
 //! before is in it. A reply that is not whole is asked for again. Who asks for a shard while it is being
 //! fetched waits, and shares what is fetched next with whoever waits too.
 
-use super::packed::{self, Failure, Room, Salvage};
+use super::packed::{self, Room, Salvage};
 use super::shard::Shard;
 use super::shared::Shared;
 use super::{Absence, Place};
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::Attempts;
 use crate::meta::{self, Meta, backup};
 use crate::plan::Namespace;
 use crate::snapshot::{Port, ShardName};
-use crate::tarball::Problem;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// How often a shard is asked for whose tar is not whole.
-const TRIES: u32 = 5;
 
 /// The snapshot port of a server as a place.
 #[derive(Debug)]
@@ -48,28 +43,11 @@ impl Live {
     }
 
     fn fetch(&self, shard: ShardName<'_>) -> Result<Option<Shard>> {
-        let mut attempts = Attempts::new(self.port.retry());
-        loop {
-            let Some(reply) = self.port.shard(shard)? else { return Ok(None) };
-            match packed::salvage(reply, &self.label(shard), &self.room, self.salvage.as_ref()) {
-                Ok(unpacked) => return Ok(Some(unpacked.shard)),
-                Err(Failure::Other(error)) => return Err(error),
-                Err(Failure::Tar(problem)) => {
-                    // A server that is short of memory or at work needs time more than questions.
-                    if attempts.made() >= TRIES || !attempts.wait(None) {
-                        return Err(self.not_whole(shard, &problem, attempts.made()));
-                    }
-                }
-            }
-        }
-    }
-
-    fn not_whole(&self, shard: ShardName<'_>, problem: &Problem, tries: u32) -> Error {
-        let reason = format!("{problem} ({tries} tries)");
-        let (server, query) = (self.port.name(), format!("shard {}", shard.id));
-        Error::from(ErrorKind::Reply { server, query, reason }).with_next(
-            "the server's log says why it stopped; read the server by influxdb:// in its place",
-        )
+        self.port.whole_shard(shard, "read the server by influxdb:// in its place", |reply| {
+            let label = self.label(shard);
+            let unpacked = packed::salvage(reply, &label, &self.room, self.salvage.as_ref())?;
+            Ok(unpacked.shard)
+        })
     }
 }
 

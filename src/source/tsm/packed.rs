@@ -8,7 +8,7 @@ use super::shard::{Shard, StoredFile, advised};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapped::Bytes;
 use crate::spill;
-use crate::tarball::{self, Problem};
+use crate::tarball::{self, Failure, Problem};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -42,15 +42,6 @@ pub(super) struct Salvage {
     pub(super) remarks: Arc<Remarks>,
     /// A tar that is not whole gives the files that are; else it is an error.
     pub(super) torn: bool,
-}
-
-/// Why a shard could not be unpacked.
-#[derive(Debug)]
-pub enum Failure {
-    /// The tar is not whole: asked for again, it may be.
-    Tar(Problem),
-    /// It cannot be held or understood.
-    Other(Error),
 }
 
 /// Takes the TSM files and tombstones out of a tar. `from` names it in messages.
